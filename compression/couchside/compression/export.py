@@ -1,0 +1,163 @@
+"""Trained towers → ONNX and TFLite files, float and int8.
+
+    python -m couchside.compression.export RECIPE_JSON MODELS_NPZ FOLDER onnx|tflite
+
+Both families are exported side by side in two child processes of the pipeline: the exporters are
+slow, single-threaded, noisy, and keep hundreds of megabytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from couchside.compression.quantize import quantize_onnx, quantize_tflite
+from couchside.compression.recipe import Recipe
+from couchside.compression.student import Models, TextGraph, UserGraph, load_models
+from couchside.compression.training_step import (
+    INPUTS,
+    OUTPUTS,
+    sample_batch,
+    trace,
+    training_step,
+)
+from couchside.device import strict
+from couchside.device.bundle import GraphRecord, PortRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Family = Literal["onnx", "tflite"]
+OPSET = 18
+"""17 silently becomes 18 for some graphs, 23 emits Attention, which two runtimes refuse."""
+SUFFIX = {"onnx": ".onnx", "tflite": ".tflite"}
+QUANTIZED = ("text_encoder", "user_model")
+"""The training step's weights are an input, so there is nothing in it to quantise."""
+
+
+@dataclass(frozen=True)
+class Exportable:
+    """A module with valid inputs and the names at its border."""
+
+    name: str
+    module: nn.Module
+    inputs: dict[str, Tensor]
+    outputs: tuple[str, ...]
+
+    def answers(self) -> dict[str, Tensor]:
+        """What torch computes for the inputs."""
+        with torch.no_grad():
+            result = self.module(*self.inputs.values())
+        values = result if isinstance(result, tuple) else (result,)
+        return dict(zip(self.outputs, values, strict=True))
+
+
+def exportables(recipe: Recipe, models: Models) -> list[Exportable]:
+    """The three graphs of a Bundle with seeded sample inputs, which also become golden vectors."""
+    generator = torch.Generator().manual_seed(7)
+    shape = (recipe.text_batch, recipe.text_tokens)
+    tokens = torch.randint(1, recipe.student_text.buckets, shape, generator=generator)
+    tokens[:, recipe.text_tokens // 2 :] = 0
+    step = training_step(recipe, models.ranker)
+    batch = sample_batch(recipe, step)
+    named = dict(zip(INPUTS, batch, strict=True))
+    history = {
+        "vectors": named["delta"][:1] * named["mask"][:1, :, None],
+        "signals": named["signals"][:1],
+        "gaps": named["gaps"][:1],
+        "mask": named["mask"][:1],
+    }
+    return [
+        Exportable(
+            "text_encoder",
+            TextGraph(models.text).eval(),
+            {"tokens": tokens.to(torch.int32)},
+            ("content",),
+        ),
+        Exportable("user_model", UserGraph(models.ranker.tower).eval(), history, ("user",)),
+        Exportable("training_step", trace(step, batch).eval(), named, OUTPUTS),
+    ]
+
+
+def graph_record(item: Exportable, family: Family, *, quantized: bool) -> GraphRecord:
+    """The manifest's record of an exported graph; TFLite numbers its ports, ONNX names them."""
+
+    def port(place: int, name: str, value: Tensor, prefix: str) -> PortRecord:
+        return PortRecord(
+            tensor=name if family == "onnx" else f"{prefix}_{place}",
+            dtype="int32" if value.dtype == torch.int32 else "float32",
+            shape=tuple(value.shape),
+        )
+
+    inputs = {n: port(i, n, v, "args") for i, (n, v) in enumerate(item.inputs.items())}
+    outputs = {n: port(i, n, v, "output") for i, (n, v) in enumerate(item.answers().items())}
+    return GraphRecord(
+        file=item.name + SUFFIX[family],
+        weights="int8" if quantized and item.name in QUANTIZED else "float32",
+        inputs=inputs,
+        outputs=outputs,
+    )
+
+
+def export_onnx(item: Exportable, path: Path) -> None:
+    """Write the graph as ONNX, opset 18, weights inside, static shapes."""
+    program = torch.onnx.export(
+        item.module,
+        tuple(item.inputs.values()),
+        input_names=list(item.inputs),
+        output_names=list(item.outputs),
+        dynamo=True,
+        external_data=False,
+        optimize=True,
+        opset_version=OPSET,
+        verbose=False,
+    )
+    if program is None:
+        raise RuntimeError(f"torch.onnx.export returned nothing for {item.name}")
+    program.save(path)
+
+
+def export_tflite(item: Exportable, path: Path) -> None:
+    """Write the graph as TFLite with builtin operators only."""
+    import litert_torch  # noqa: PLC0415 - two seconds and 300 MB that the ONNX child can spare
+
+    litert_torch.convert(item.module, tuple(item.inputs.values())).export(str(path))
+
+
+def export_family(items: Sequence[Exportable], family: Family, folder: Path) -> None:
+    """Write every graph as ``folder/float/NAME`` and ``folder/int8/NAME``."""
+    export, quantize = {
+        "onnx": (export_onnx, quantize_onnx),
+        "tflite": (export_tflite, quantize_tflite),
+    }[family]
+    for kind in ("float", "int8"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for item in items:
+        name = item.name + SUFFIX[family]
+        export(item, folder / "float" / name)
+        if item.name in QUANTIZED:
+            quantize(folder / "float" / name, folder / "int8" / name)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one family's exports; see the module."""
+    recipe_json, models_npz, folder, family = arguments
+    warnings.simplefilter("ignore")  # third parties only: our own warnings are errors in tests
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    recipe = strict.from_json(Recipe, strict.loads(Path(recipe_json).read_bytes()))
+    models = load_models(recipe, recipe.student_text, recipe.student_user, Path(models_npz))
+    chosen: Family = "onnx" if family == "onnx" else "tflite"
+    export_family(exportables(recipe, models), chosen, Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,105 @@
+"""The student as it will be shipped: both towers, the item table, and files to keep them in.
+
+Checkpoints are NumPy archives without pickle. They stay in the lab; a Bundle has none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from couchside.compression.errors import CompressionError
+from couchside.compression.fit import Ranker, new_ranker
+from couchside.compression.teacher import new_text_tower
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from couchside.compression.recipe import Recipe, TextRecipe, UserRecipe
+    from couchside.compression.towers import TextTower, UserTower
+
+
+@dataclass(frozen=True)
+class Models:
+    """A text tower and the ranker that was trained on its content vectors."""
+
+    text: TextTower
+    ranker: Ranker
+
+    def parameter_bytes(self) -> dict[str, int]:
+        """Float32 bytes of the encoder, the user model (with P) and the item table."""
+        table = self.ranker.table
+        content = table.content
+        return {
+            "encoder": 4 * _count(self.text),
+            "user model": 4 * (_count(self.ranker.tower) + table.projection.numel()),
+            "item table": 4 * (content.numel() + table.delta.numel()),  # type: ignore[operator]
+        }
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def save_models(models: Models, path: Path) -> None:
+    """Write every parameter and buffer to the .npz file ``path``, whole or not at all."""
+    arrays: dict[str, np.ndarray] = {}
+    for part, module in _parts(models).items():
+        for name, value in module.state_dict().items():
+            arrays[f"{part}/{name}"] = value.detach().numpy()
+    draft = path.with_suffix(".part")
+    with draft.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]
+    draft.replace(path)
+
+
+def load_models(recipe: Recipe, text: TextRecipe, user: UserRecipe, path: Path) -> Models:
+    """Read what ``save_models`` wrote.
+
+    Raises:
+        CompressionError: the file is not a checkpoint of these sizes; delete it and run again.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            states: dict[str, dict[str, Tensor]] = {}
+            for key in archive.files:
+                part, name = key.split("/", 1)
+                states.setdefault(part, {})[name] = torch.from_numpy(archive[key])
+        ranker = new_ranker(recipe, user, states["table"]["content"])
+        models = Models(new_text_tower(recipe, text), ranker)
+        for part, module in _parts(models).items():
+            module.load_state_dict(states[part])
+            module.eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CompressionError(f"{path}: not a checkpoint: {error}; delete it, run again") from error
+    return models
+
+
+def _parts(models: Models) -> dict[str, nn.Module]:
+    return {"text": models.text, "tower": models.ranker.tower, "table": models.ranker.table}
+
+
+class TextGraph(nn.Module):
+    """The text encoder's graph: ``tokens`` int32 [b, t] → ``content`` float [b, content_d]."""
+
+    def __init__(self, tower: TextTower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, tokens: Tensor) -> Tensor:  # noqa: D102 - see the class
+        return self.tower(tokens)  # type: ignore[no-any-return]
+
+
+class UserGraph(nn.Module):
+    """The user model's graph: one history → ``user`` float [1, d], at the last step."""
+
+    def __init__(self, tower: UserTower) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, vectors: Tensor, signals: Tensor, gaps: Tensor, mask: Tensor) -> Tensor:  # noqa: D102
+        return self.tower(vectors, signals, gaps, mask)[:, -1]  # type: ignore[no-any-return]

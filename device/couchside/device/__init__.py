@@ -1,0 +1,1 @@
+"""What runs on the TV: numpy and one inference runtime, nothing else."""

@@ -1,0 +1,1 @@
+"""What can be watched: programme guides and catalogues, read strictly into titles."""

@@ -1,0 +1,391 @@
+"""history.db: what the household watched, said and allowed. The only SQL for that file.
+
+SQLite in WAL mode with ``synchronous=FULL`` (with NORMAL a power cut loses acknowledged events)
+and ``secure_delete=ON`` (without it a deleted title stays readable in the file). Heartbeats
+(``progress``) gather in memory and go out together: 237 bytes an event instead of 4 to 17 kB of
+flash. Order is the sequence number, never the clock: a TV without a battery boots into 1970.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from couchside.device.errors import RequestError, StoreError
+from couchside.device.records import EventKind, Profile, ViewingEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+HOUSEHOLD = "household"
+"""The profile that is always there: nobody in particular."""
+
+RECENT = 1000
+"""Events among which a repeated heartbeat is recognised; other kinds are recognised for ever."""
+TRIM_EVERY = 1000
+"""Events between two looks at whether history.db has grown too large."""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE events (
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        event_id TEXT NOT NULL,
+        boot_id TEXT NOT NULL,
+        profile_id TEXT NOT NULL,
+        title_id TEXT NOT NULL,
+        kind TEXT NOT NULL,
+        at REAL NOT NULL,
+        position_s REAL,
+        duration_s REAL,
+        credits_s REAL
+    );
+    -- Partial: a heartbeat in a random place of an index would cost a page of flash each.
+    CREATE UNIQUE INDEX events_by_id ON events (event_id) WHERE kind <> 'progress';
+    CREATE TABLE profiles (
+        profile_id TEXT PRIMARY KEY, name TEXT NOT NULL, max_maturity INTEGER
+    ) WITHOUT ROWID;
+    CREATE TABLE consent (
+        purpose TEXT PRIMARY KEY, granted INTEGER NOT NULL, at REAL NOT NULL
+    ) WITHOUT ROWID;
+    INSERT INTO profiles VALUES ('household', 'Household', NULL);
+    INSERT INTO sqlite_sequence VALUES ('events', 0);
+    """,
+)
+"""Numbered by place; history.db's ``user_version`` counts those that ran. Append only."""
+
+_EVENT = "event_id, profile_id, title_id, kind, at, position_s, duration_s, credits_s"
+
+
+class Purpose(StrEnum):
+    """What a household may allow; nothing is allowed until it says so."""
+
+    LEARNING = "learning"  # clipped and masked model updates leave the TV
+    POPULARITY = "popularity"  # this TV counts in the summed histogram of titles
+    HEALTH = "health"  # noised counters about the software leave the TV
+
+
+class Acknowledgement(StrEnum):
+    """What happened to an event."""
+
+    STORED = "stored"  # on disk: a power cut can't take it
+    BUFFERED = "buffered"  # in memory for at most ``buffer_s``
+    DUPLICATE = "duplicate"  # its event_id is known; nothing changed
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An event with its place in the history."""
+
+    sequence: int
+    boot_id: str
+    event: ViewingEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """The household's word on one purpose."""
+
+    purpose: Purpose
+    granted: bool
+    at: float
+    """POSIX seconds by the TV's clock; 0 if never asked."""
+
+
+class HistoryStore:
+    """history.db behind one lock.
+
+    Args:
+        path: the file; created with mode 0600. A damaged one is moved aside (``recovered``).
+        boot_id: of this boot of the TV, kept with each event.
+        buffer_events: heartbeats that may wait in memory.
+        max_events: events kept.
+
+    Raises:
+        StoreError: the file can't be opened, or a newer Couchside wrote it.
+    """
+
+    def __init__(
+        self, path: Path, *, boot_id: str, buffer_events: int = 64, max_events: int = 50_000
+    ) -> None:
+        self.path = path
+        self.recovered: Path | None = None
+        """Where a damaged history.db went, if that happened now."""
+        self._boot_id = boot_id
+        self._buffer_events = buffer_events
+        self._max_events = max_events
+        self._lock = threading.RLock()
+        self._buffer: dict[str, tuple[int, ViewingEvent]] = {}
+        self._since_trim = 0
+        self._db = self._open()
+        last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
+        # Beyond what a killed process may have handed out for heartbeats it never wrote.
+        self._sequence: int = last[0] + buffer_events
+        self._trim()
+
+    @property
+    def generation(self) -> int:
+        """Grows with everything that changes what this file says."""
+        return self._sequence
+
+    @property
+    def waiting(self) -> int:
+        """Heartbeats in memory."""
+        return len(self._buffer)
+
+    def add(self, event: ViewingEvent) -> tuple[int, Acknowledgement]:
+        """Store ``event`` and return its sequence number.
+
+        Everything but a heartbeat is on disk when this returns STORED.
+        """
+        with self._lock:
+            if event.event_id in self._buffer or self._known(event):
+                return self._sequence, Acknowledgement.DUPLICATE
+            self._sequence += 1
+            self._buffer[event.event_id] = (self._sequence, event)
+            if event.kind is EventKind.PROGRESS and len(self._buffer) < self._buffer_events:
+                return self._sequence, Acknowledgement.BUFFERED
+            self._write_or_drop(event)
+            return self._sequence, Acknowledgement.STORED
+
+    def _write_or_drop(self, event: ViewingEvent) -> None:
+        try:
+            self.flush()
+        except sqlite3.Error:
+            # Not acknowledged, so it must not slip in with a later batch.
+            del self._buffer[event.event_id]
+            raise
+
+    def flush(self) -> int:
+        """Write the waiting events in one transaction; the number written."""
+        with self._lock:
+            rows = [
+                (sequence, self._boot_id, *_values(event))
+                for sequence, event in self._buffer.values()
+            ]
+            if rows:
+                with self._db:
+                    self._db.executemany(
+                        f"INSERT INTO events (sequence, boot_id, {_EVENT})"
+                        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        rows,
+                    )
+            self._buffer.clear()
+            self._since_trim += len(rows)
+            if self._since_trim >= TRIM_EVERY:
+                self._trim()
+            return len(rows)
+
+    def events(
+        self, *, after: int = 0, limit: int = -1, profile_id: str | None = None
+    ) -> list[Stored]:
+        """Stored and waiting events with a sequence beyond ``after``, oldest first."""
+        with self._lock:
+            self.flush()
+            rows = self._db.execute(
+                f"SELECT sequence, boot_id, {_EVENT} FROM events"
+                " WHERE sequence > ? AND (?2 IS NULL OR profile_id = ?2)"
+                " ORDER BY sequence LIMIT ?",
+                (after, profile_id, limit),
+            )
+            return [_stored(row) for row in rows]
+
+    def profiles(self) -> list[Profile]:
+        """All profiles, by id."""
+        with self._lock:
+            rows = self._db.execute(
+                "SELECT profile_id, name, max_maturity FROM profiles ORDER BY profile_id"
+            )
+            return [Profile(*row) for row in rows]
+
+    def put_profile(self, profile: Profile) -> None:
+        """Add a profile, or change it."""
+        with self._change() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO profiles VALUES (?, ?, ?)",
+                (profile.profile_id, profile.name, profile.max_maturity),
+            )
+
+    def remove_profile(self, profile_id: str) -> None:
+        """Remove a profile and everything it did.
+
+        Raises:
+            RequestError: it is the household's own, which must stay.
+        """
+        if profile_id == HOUSEHOLD:
+            raise RequestError(
+                f"profile {HOUSEHOLD!r} is the household itself and stays; forget what it did "
+                "instead",
+                field="profile_id",
+            )
+        with self._change(erase=True) as db:
+            db.execute("DELETE FROM events WHERE profile_id = ?", (profile_id,))
+            db.execute("DELETE FROM profiles WHERE profile_id = ?", (profile_id,))
+
+    def consent(self) -> list[Consent]:
+        """The household's word on every purpose."""
+        with self._lock:
+            rows = self._db.execute("SELECT purpose, granted, at FROM consent")
+            said = {row[0]: Consent(Purpose(row[0]), bool(row[1]), row[2]) for row in rows}
+        return [said.get(purpose.value, Consent(purpose, False, 0.0)) for purpose in Purpose]  # noqa: FBT003
+
+    def set_consent(self, consent: Consent) -> None:
+        """Record the household's word."""
+        with self._change() as db:
+            db.execute(
+                "INSERT OR REPLACE INTO consent VALUES (?, ?, ?)",
+                (consent.purpose.value, int(consent.granted), consent.at),
+            )
+
+    def forget(self, *, title_id: str | None = None, profile_id: str | None = None) -> int:
+        """Erase the events of a title, of a profile, of both, or (with neither) all of them.
+
+        The bytes are gone from history.db and its log when this returns, and so are earlier
+        damaged files that were moved aside: what is in them can't be told.
+
+        Returns:
+            The number of events erased.
+        """
+        with self._change(erase=True) as db:
+            cursor = db.execute(
+                "DELETE FROM events WHERE (?1 IS NULL OR title_id = ?1)"
+                " AND (?2 IS NULL OR profile_id = ?2)",
+                (title_id, profile_id),
+            )
+        for damaged in self.path.parent.glob(self.path.name + ".damaged-*"):
+            damaged.unlink()
+        return cursor.rowcount
+
+    def close(self) -> None:
+        """Write what waits and close."""
+        with self._lock:
+            self.flush()
+            self._db.close()
+
+    @contextmanager
+    def _change(self, *, erase: bool = False) -> Iterator[sqlite3.Connection]:
+        """A transaction that the generation counts; ``erase`` leaves no byte of the old behind."""
+        with self._lock:
+            self.flush()
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._sequence += 1
+                self._db.execute(
+                    "UPDATE sqlite_sequence SET seq = ? WHERE name = 'events'", (self._sequence,)
+                )
+            if erase and self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise StoreError(
+                    f"{self.path}: deleted, but another process is reading the file, so the old "
+                    "bytes are still in its log; close that process and repeat"
+                )
+
+    def _known(self, event: ViewingEvent) -> bool:
+        """Whether its event_id was stored: the index for most kinds, a short look for heartbeats."""
+        found = self._db.execute(
+            "SELECT 1 FROM events WHERE event_id = ?1 AND kind <> 'progress'"
+            " UNION ALL SELECT 1 FROM events WHERE sequence > ?2 AND event_id = ?1 LIMIT 1",
+            (event.event_id, self._sequence - RECENT),
+        )
+        return found.fetchone() is not None
+
+    def _trim(self) -> None:
+        """Keep at most ``max_events``; heartbeats that a later event overtook go first."""
+        self._since_trim = 0
+        excess = self._db.execute("SELECT count(*) FROM events").fetchone()[0] - self._max_events
+        if excess <= 0:
+            return
+        with self._db:
+            dropped = self._db.execute(
+                "DELETE FROM events WHERE kind = 'progress' AND sequence NOT IN"
+                " (SELECT max(sequence) FROM events GROUP BY profile_id, title_id)"
+            ).rowcount
+            self._db.execute(
+                "DELETE FROM events WHERE sequence IN"
+                " (SELECT sequence FROM events ORDER BY sequence LIMIT ?)",
+                (max(excess - dropped, 0),),
+            )
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            return _connect(self.path)
+        except sqlite3.OperationalError as error:
+            raise StoreError(f"{self.path}: {error}; check the state folder's rights") from error
+        except sqlite3.DatabaseError:
+            self.recovered = _move_aside(self.path)
+            return _connect(self.path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open, check and migrate; a damaged file raises sqlite3.DatabaseError."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}; check the state folder's rights") from error
+    db = sqlite3.connect(path, check_same_thread=False)
+    try:
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "secure_delete = ON",
+            "temp_store = MEMORY",
+            "cache_size = -512",
+        ):
+            db.execute(f"PRAGMA {pragma}").fetchone()
+        verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(verdict)
+        _migrate(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"{path}: written by a newer Couchside (schema {version}, this one knows "
+            f"{len(MIGRATIONS)}); install that version again, or move the file away"
+        )
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        db.executescript(f"BEGIN;{script}PRAGMA user_version = {number};COMMIT;")
+
+
+def _move_aside(path: Path) -> Path:
+    """Rename a damaged database and its log; nothing is deleted that a person may want."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        log = path.with_name(path.name + suffix)
+        if log.exists():
+            log.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def _values(event: ViewingEvent) -> tuple[object, ...]:
+    return (
+        event.event_id,
+        event.profile_id,
+        event.title_id,
+        event.kind.value,
+        event.at,
+        event.position_s,
+        event.duration_s,
+        event.credits_s,
+    )
+
+
+def _stored(row: tuple[Any, ...]) -> Stored:
+    sequence, boot_id, event_id, profile_id, title_id, kind, *rest = row
+    return Stored(
+        sequence, boot_id, ViewingEvent(event_id, profile_id, title_id, EventKind(kind), *rest)
+    )

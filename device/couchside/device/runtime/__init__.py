@@ -1,0 +1,1 @@
+"""One small protocol over the inference runtimes that a TV may have."""

@@ -1,0 +1,1 @@
+"""What a viewer sees: what was watched, the rows, their reasons, search."""

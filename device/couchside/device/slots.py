@@ -1,0 +1,333 @@
+"""Where Bundles lie on the TV, and which of them runs.
+
+The slots ``current``, ``previous`` and ``factory`` are symbolic links into one folder. Only an
+installer writes them (``place``, ``activate``); only the daemon chooses among them and writes
+verdicts, into its own state folder. A freshly activated Bundle is on trial: it is committed after
+a few healthy answers, and skipped for ever once it failed its checks or hung. ``factory`` is never
+deleted, and a verdict never leaves the TV without any Bundle: then the verdicts are set aside.
+
+Durable writes as everywhere: temporary name in the same folder, sync, rename, sync the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from couchside.device import strict
+from couchside.device.bundle import open_bundle
+from couchside.device.errors import BundleError, RuntimeUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from couchside.device.bundle import Bundle
+
+CRASHES = 2
+"""A process that died while a model ran may have been killed from outside, once."""
+REMEMBERED = 32
+"""Verdicts kept."""
+
+
+class Slot(StrEnum):
+    """In the order in which the daemon tries them."""
+
+    CURRENT = "current"
+    PREVIOUS = "previous"
+    FACTORY = "factory"
+
+
+class Slots:
+    """The installer's side: a folder with Bundles and the links to them.
+
+    Args:
+        root: the folder; made if it is missing.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, slot: Slot) -> Path | None:
+        """The Bundle folder behind a slot; None if the slot is empty."""
+        link = self.root / slot.value
+        return link.resolve() if link.is_symlink() and link.exists() else None
+
+    def place(self, source: Path) -> Bundle:
+        """Copy the Bundle in ``source`` into the folder; it is in no slot yet.
+
+        Raises:
+            BundleError: it is not a good Bundle, or the copy is not.
+            OSError: the folder can't be written.
+        """
+        bundle = open_bundle(source)
+        target = self.root / bundle.bundle_id
+        if not _opens(target):
+            shutil.rmtree(target, ignore_errors=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            part = self.root / f"{bundle.bundle_id}.part"
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            for name in ("manifest.json", *bundle.manifest.files):
+                _copy(source / name, part / name)
+            sync_folder(part)
+            part.rename(target)
+            sync_folder(self.root)
+        return open_bundle(target)
+
+    def activate(self, bundle: Bundle) -> None:
+        """Make a placed Bundle ``current``; what was current becomes ``previous``.
+
+        The switch itself is one rename: at every moment ``current`` is the old or the new one.
+        """
+        self._check_placed(bundle)
+        current = self.path(Slot.CURRENT)
+        if current is not None and current != bundle.path.resolve():
+            self._link(Slot.PREVIOUS, current.name)
+        if self.path(Slot.FACTORY) is None:
+            self._link(Slot.FACTORY, bundle.bundle_id)
+        self._link(Slot.CURRENT, bundle.bundle_id)
+        self._delete_unlinked()
+
+    def _check_placed(self, bundle: Bundle) -> None:
+        if bundle.path.resolve().parent != self.root.resolve():
+            raise BundleError(f"{bundle.path}: not inside {self.root}; place it first")
+
+    def _link(self, slot: Slot, name: str) -> None:
+        temporary = self.root / f"{slot.value}.part"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(name)
+        temporary.rename(self.root / slot.value)
+        sync_folder(self.root)
+
+    def _delete_unlinked(self) -> None:
+        """Free the space of Bundles that no slot leads to any more."""
+        kept = {self.path(slot) for slot in Slot}
+        for folder in self.root.iterdir():
+            if folder.is_dir() and not folder.is_symlink() and folder.resolve() not in kept:
+                shutil.rmtree(folder)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What this TV learned about a Bundle by running it."""
+
+    bundle_id: str
+    good: bool = False
+    """Committed: it gave enough healthy answers."""
+    bad: str = ""
+    """Why it must not run; empty if it may."""
+    crashes: int = 0
+    """Times the process died while one of its models ran, since it last was healthy."""
+
+
+class Verdicts:
+    """The daemon's side: a small file in the state folder, written durably.
+
+    Args:
+        file: ``verdicts.json``; a damaged one counts as empty.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._verdicts = _read_verdicts(file)
+
+    def of(self, bundle_id: str) -> Verdict:
+        """What is known about a Bundle."""
+        return self._verdicts.get(bundle_id, Verdict(bundle_id))
+
+    def commit(self, bundle_id: str) -> None:
+        """It runs well: the trial is over."""
+        self._put(Verdict(bundle_id, good=True))
+
+    def condemn(self, bundle_id: str, why: str) -> None:
+        """It must not run again."""
+        self._put(Verdict(bundle_id, bad=why))
+
+    def crashed(self, bundle_id: str, what: str) -> None:
+        """The process died while it ran; condemns it the second time."""
+        before = self.of(bundle_id)
+        after = replace(before, crashes=before.crashes + 1)
+        if after.crashes >= CRASHES:
+            after = Verdict(bundle_id, bad=f"the daemon died {after.crashes} times during {what}")
+        self._put(after)
+
+    def _put(self, verdict: Verdict) -> None:
+        self._verdicts.pop(verdict.bundle_id, None)
+        self._verdicts[verdict.bundle_id] = verdict
+        newest = dict(list(self._verdicts.items())[-REMEMBERED:])
+        self._verdicts = newest
+        write_durably(self._file, json.dumps([strict.to_json(v) for v in newest.values()]))
+
+
+class Trial:
+    """Watches a running Bundle until it is committed, and after that for failures.
+
+    Args:
+        verdicts: where the outcome goes.
+        bundle_id: which Bundle.
+        healthy_rows: answers until it is committed.
+        give_up: called with the reason once the Bundle has failed; ends the daemon, whose next
+            start takes another slot.
+    """
+
+    def __init__(
+        self,
+        verdicts: Verdicts,
+        bundle_id: str,
+        *,
+        healthy_rows: int,
+        give_up: Callable[[str], None],
+    ) -> None:
+        self._verdicts = verdicts
+        self._bundle_id = bundle_id
+        self._left = 0 if verdicts.of(bundle_id) == Verdict(bundle_id, good=True) else healthy_rows
+        self._give_up = give_up
+        self._lock = threading.Lock()
+
+    @property
+    def left(self) -> int:
+        """Healthy answers still needed; 0 once it is committed."""
+        return self._left
+
+    def healthy(self) -> None:
+        """One more answer went well."""
+        if not self._left:
+            return
+        with self._lock:
+            self._left = max(self._left - 1, 0)
+            if not self._left:
+                self._verdicts.commit(self._bundle_id)
+
+    def failed(self, why: str) -> None:
+        """A model broke its promise while running."""
+        with self._lock:
+            self._verdicts.condemn(self._bundle_id, why)
+        self._give_up(why)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The Bundle that runs, and why others don't."""
+
+    bundle: Bundle
+    slot: Slot
+    skipped: Mapping[str, str]
+    """Slot → why it was passed over."""
+
+
+def choose(slots: Slots, verdicts: Verdicts, check: Callable[[Bundle], object]) -> Choice:
+    """The first good Bundle of current, previous, factory.
+
+    Args:
+        slots: where they lie.
+        verdicts: what is known about them; a Bundle that fails here is condemned.
+        check: loads a Bundle's models and compares golden vectors; raises BundleError.
+
+    Raises:
+        BundleError: no slot holds a Bundle that opens and computes what it promises.
+    """
+    skipped: dict[str, str] = {}
+    for slot, path in _filled(slots):
+        bundle = _try(path, slot, verdicts, check, skipped, heed_verdicts=True)
+        if bundle is not None:
+            return Choice(bundle, slot, skipped)
+    # Rather a Bundle with a doubtful past than a TV without one; the oldest is the least doubtful.
+    for slot, path in reversed(list(_filled(slots))):
+        bundle = _try(path, slot, verdicts, check, skipped, heed_verdicts=False)
+        if bundle is not None:
+            return Choice(bundle, slot, skipped)
+    raise BundleError(_nothing_runs(slots, skipped))
+
+
+def _try(
+    path: Path,
+    slot: Slot,
+    verdicts: Verdicts,
+    check: Callable[[Bundle], object],
+    skipped: dict[str, str],
+    *,
+    heed_verdicts: bool,
+) -> Bundle | None:
+    """The Bundle in ``path`` if it may run and passes; otherwise the reason goes to ``skipped``."""
+    try:
+        bundle = open_bundle(path)
+    except BundleError as error:
+        skipped[slot.value] = str(error)
+        return None
+    bad = verdicts.of(bundle.bundle_id).bad
+    if bad and heed_verdicts:
+        skipped[slot.value] = bad
+        return None
+    try:
+        check(bundle)
+    except RuntimeUnavailableError as error:
+        skipped[slot.value] = str(error)  # may be installed tomorrow: no verdict
+        return None
+    except BundleError as error:
+        skipped[slot.value] = str(error)
+        verdicts.condemn(bundle.bundle_id, str(error))
+        return None
+    return bundle
+
+
+def _opens(path: Path) -> bool:
+    try:
+        open_bundle(path)
+    except BundleError:
+        return False
+    return True
+
+
+def _filled(slots: Slots) -> Iterator[tuple[Slot, Path]]:
+    for slot in Slot:
+        path = slots.path(slot)
+        if path is not None:
+            yield slot, path
+
+
+def _nothing_runs(slots: Slots, skipped: Mapping[str, str]) -> str:
+    if not skipped:
+        return f"{slots.root}: no Bundle installed; run couchside-device install BUNDLE"
+    reasons = "; ".join(f"{slot}: {why}" for slot, why in skipped.items())
+    return f"{slots.root}: no installed Bundle runs ({reasons}); install another"
+
+
+def _read_verdicts(file: Path) -> dict[str, Verdict]:
+    try:
+        records = strict.from_json(tuple[Verdict, ...], strict.loads(file.read_bytes()))
+    except (OSError, strict.StrictError):
+        return {}
+    return {record.bundle_id: record for record in records}
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as reader, target.open("xb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+        writer.flush()
+        os.fsync(writer.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(file: Path, text: str) -> None:
+    """Replace ``file`` by ``text`` so that a power cut leaves the old or the new."""
+    part = file.with_name(file.name + ".part")
+    with part.open("w", encoding="utf-8") as writer:
+        writer.write(text)
+        writer.flush()
+        os.fsync(writer.fileno())
+    part.replace(file)
+    sync_folder(file.parent)
