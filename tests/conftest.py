@@ -34,3 +34,18 @@ def bundles(compressed: Path) -> Path:
 def tiny_bundle(bundles: Path) -> Path:
     """The flavour that most TVs would take."""
     return bundles / "litert-int8"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """CI allows no skips: a test that can't run there has not passed."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped and os.environ.get("COUCHSIDE_NO_SKIPS"):
+        terminalreporter.write_line(f"{len(skipped)} skipped, and this run allows none", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the run when something was skipped and nothing may be."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if skipped and os.environ.get("COUCHSIDE_NO_SKIPS") and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

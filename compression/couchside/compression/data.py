@@ -80,7 +80,9 @@ class Interactions:
         count = np.bincount(self.items[before], weights=weights, minlength=len(self.titles))
         return np.log1p(count).astype(np.float32)
 
-    def daily_popularity(self, half_life_days: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def daily_popularity(
+        self, half_life_days: float
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """What popularity was on the morning of each event.
 
         Returns:

@@ -33,12 +33,14 @@ Scores = "NDArray[np.float32]"
 NEIGHBOURS = 100
 K = 10
 
+
 @dataclass(frozen=True)
 class PerUser:
     """Metrics of each user, in order of user number."""
 
     ndcg: NDArray[np.float64]
     hit_rate: NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class QualityRow:
@@ -52,6 +54,7 @@ class QualityRow:
     loss: Interval | None = None
     """Relative loss in NDCG@10 against the float student, where that is the point."""
 
+
 @dataclass(frozen=True, slots=True)
 class QualityTable:
     """Everything measured on one split."""
@@ -63,6 +66,7 @@ class QualityTable:
     cold_events_left_out: int
     popularity_weight: float
     rows: tuple[QualityRow, ...]
+
 
 class Judge:
     """The targets of one split, ready to judge scores of every title: float32 [targets, titles]."""
@@ -88,7 +92,8 @@ class Judge:
         hidden = np.array(scores, dtype=np.float32)
         hidden[self._seen_rows, self._seen_items] = -np.inf
         hidden[places, self._items] = -np.inf  # seen before or not, the target itself is judged
-        return (1 + (hidden >= mine[:, None]).sum(axis=1)).astype(np.int64)
+        above = (hidden >= mine[:, None]).sum(axis=1)
+        return np.asarray(1 + above, dtype=np.int64)
 
     def per_user(self, scores: NDArray[np.float32]) -> PerUser:
         """NDCG@10 and HR@10, averaged within each user."""
@@ -107,32 +112,38 @@ class Judge:
             scores.astype(np.float32), (len(self.wanted), len(self.interactions.titles))
         )
 
+
 def choose_popularity_weight(
     judge: Judge,
     scores: NDArray[np.float32],
     popularity: NDArray[np.float32],
     grid: Sequence[float],
 ) -> tuple[float, dict[float, float]]:
-    """The largest weight within one standard error of the best on validation.
+    """The middle of the weights that validation can't tell from the best one.
 
-    The one-standard-error rule (Breiman et al., 1984): among weights that validation can't tell
-    apart, take the simplest model, which here is the one that leans most on popularity.
+    Validation is short and flat at the top, so its highest point is partly chance. The weights
+    whose paired shortfall is at most one standard error (the one-standard-error rule of Breiman
+    et al., 1984, says which those are) form a plateau; its middle is safest on both sides.
 
     Returns:
         (weight, NDCG@10 of every weight).
     """
     per_user = {w: judge.per_user(scores + np.float32(w) * popularity).ndcg for w in sorted(grid)}
     means = {weight: float(ndcg.mean()) for weight, ndcg in per_user.items()}
-    best = max(means, key=lambda weight: means[weight])
-    chosen = best
-    for weight, ndcg in per_user.items():
-        difference = per_user[best] - ndcg
-        error = float(difference.std(ddof=1)) / math.sqrt(len(difference))
-        if weight > best and difference.mean() <= error:
-            chosen = weight
-    return chosen, means
+    best = per_user[max(means, key=lambda weight: means[weight])]
+    plateau = [weight for weight, ndcg in per_user.items() if _equal_within_error(best, ndcg)]
+    return plateau[len(plateau) // 2], means
 
-def item_knn(interactions: Interactions, until: float, wanted: Sequence[Target]) -> NDArray[np.float32]:
+
+def _equal_within_error(best: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    shortfall = best - other
+    error = float(shortfall.std(ddof=1)) / math.sqrt(len(shortfall))
+    return float(shortfall.mean()) <= error
+
+
+def item_knn(
+    interactions: Interactions, until: float, wanted: Sequence[Target]
+) -> NDArray[np.float32]:
     """ItemKNN: cosine between titles' audiences before ``until``, summed over the history.
 
     Sarwar et al., WWW 2001; the 100 nearest titles of each.
@@ -156,6 +167,7 @@ def item_knn(interactions: Interactions, until: float, wanted: Sequence[Target])
     )
     return np.asarray(histories @ near, dtype=np.float32)
 
+
 def rolling_popularity(interactions: Interactions, wanted: Sequence[Target]) -> NDArray[np.float32]:
     """Events of the last 7 days before each target's day: what a connected service could know."""
     rows = _target_rows(wanted, interactions)
@@ -168,11 +180,11 @@ def rolling_popularity(interactions: Interactions, wanted: Sequence[Target]) -> 
         scores[days == day] = counts
     return scores
 
+
 def _target_rows(wanted: Sequence[Target], interactions: Interactions) -> NDArray[np.int64]:
     """Event row of each target: the one after its history."""
-    return np.array(
-        [interactions.by_user[target.user][len(target.history)] for target in wanted]
-    )
+    return np.array([interactions.by_user[target.user][len(target.history)] for target in wanted])
+
 
 def bundle_scores(
     bundle: Bundle, interactions: Interactions, wanted: Sequence[Target]
@@ -188,6 +200,7 @@ def bundle_scores(
             vectors[interactions.items[last]], interactions.signals[last], interactions.gaps[last]
         )
     return users @ vectors.T
+
 
 def quality_row(
     name: str, ours: PerUser, popularity: PerUser, student: PerUser | None = None

@@ -108,12 +108,12 @@ def windows(
     interactions: Interactions, until: float, length: int, rng: np.random.Generator
 ) -> list[NDArray[np.int64]]:
     """Cut each user's events before ``until`` into stretches of length + 1, at a random phase."""
-    found = []
+    found: list[NDArray[np.int64]] = []
     for rows in interactions.by_user.values():
         events = rows[interactions.times[rows] < until]
         phase = int(rng.integers(0, length)) if len(events) > length + 1 else 0
-        for end in range(len(events) - phase, 1, -length):
-            found.append(events[max(0, end - length - 1) : end])
+        ends = range(len(events) - phase, 1, -length)
+        found.extend(events[max(0, end - length - 1) : end] for end in ends)
     order = rng.permutation(len(found))
     return [found[place] for place in order]
 

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from couchside.compression import data, evaluate, pack
 from couchside.compression.distill import distill_text
 from couchside.compression.errors import CompressionError
-from couchside.compression.export import SUFFIX, exportables
+from couchside.compression.export import QUANTIZED, SUFFIX, exportables
 from couchside.compression.fit import fit
 from couchside.compression.parity import check_parity
 from couchside.compression.report import print_quality, size_rows
@@ -33,6 +33,7 @@ from couchside.compression.student import Models, load_models, save_models
 from couchside.compression.teacher import content_vectors, fit_text_teacher, token_table
 from couchside.device import strict
 from couchside.device.bundle import QualityRecord, open_bundle
+from couchside.device.features import DAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -173,7 +174,7 @@ def _export(this: Run, folder: Path) -> None:
     families = sorted({pack.FAMILY[flavour][0] for flavour in this.recipe.flavours})
     children = [_start_export(this, folder, recipe_file, family) for family in families]
     try:
-        _wait_for_exports(children)
+        _wait_for_exports(children, folder)
     finally:
         for child, _ in children:
             if child.poll() is None:
@@ -191,12 +192,14 @@ def _start_export(
         return subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT), log
 
 
-def _wait_for_exports(children: list[tuple[subprocess.Popen[bytes], Path]]) -> None:
+def _wait_for_exports(children: list[tuple[subprocess.Popen[bytes], Path]], folder: Path) -> None:
     deadline = time.monotonic() + EXPORT_TIMEOUT_S
     with tqdm(desc="export and quantise", unit="s", bar_format="{desc}: {n} s") as progress:
         while any(child.poll() is None for child, _ in children):
             if time.monotonic() > deadline:
-                raise CompressionError(f"an exporter runs for over {EXPORT_TIMEOUT_S} s; see its log")
+                raise CompressionError(
+                    f"no end of the export after {EXPORT_TIMEOUT_S} s; see {folder}"
+                )
             time.sleep(1.0)
             progress.update(1)
     for child, log in children:
@@ -224,7 +227,7 @@ def _pack(this: Run, folder: Path) -> None:
         family, _, quantized = pack.FAMILY[flavour]
         graphs = []
         for item in items:
-            kind = "int8" if quantized and item.name in pack.QUANTIZED else "float"
+            kind = "int8" if quantized and item.name in QUANTIZED else "float"
             path = this.work / "graphs" / family / kind / (item.name + SUFFIX[family])
             graphs.append((item, path, check_parity(item, path, family, quantized=quantized)))
         pack.pack(folder / flavour, flavour, contents, graphs)
@@ -243,16 +246,19 @@ def _evaluate(this: Run, folder: Path) -> None:
     prior = np.float32(weight) * interactions.popularity(
         cut, this.recipe.data.popularity_half_life_days
     )
-    window = cut - data.BASELINE_WINDOW_DAYS * data.DAY
+    window = cut - data.BASELINE_WINDOW_DAYS * DAY
     popularity = judge.per_user(judge.constant(interactions.counts(window, cut)))
     rows = [evaluate.quality_row("popularity-7d, frozen", popularity, popularity)]
 
-    def add(name: str, scores: NDArray[np.float32], student: evaluate.PerUser | None = None) -> evaluate.PerUser:
+    def add(
+        name: str, scores: NDArray[np.float32], student: evaluate.PerUser | None = None
+    ) -> evaluate.PerUser:
         measured = judge.per_user(scores)
         rows.append(evaluate.quality_row(name, measured, popularity, student))
         return measured
 
-    add("popularity-7d, rolling (needs a network)", evaluate.rolling_popularity(interactions, wanted))
+    rolling = evaluate.rolling_popularity(interactions, wanted)
+    add("popularity-7d, rolling (needs a network)", rolling)
     add("popularity of the Bundle, frozen", judge.constant(prior))
     add("ItemKNN", evaluate.item_knn(interactions, cut, wanted))
     teacher = _load_teacher(this).ranker.scores(interactions, wanted)
@@ -302,7 +308,7 @@ def _publish(this: Run) -> Path:
 def _quality_record(table: evaluate.QualityTable, flavour: str) -> QualityRecord:
     row = next(row for row in table.rows if row.name.startswith(f"{flavour},"))
     if row.loss is None:
-        raise CompressionError(f"no loss was measured for {flavour}; delete work/quality, run again")
+        raise CompressionError(f"{flavour} was not measured; delete work/quality and run again")
     return QualityRecord(
         split_sha256=table.split_sha256,
         ndcg_at_10=row.ndcg_at_10,

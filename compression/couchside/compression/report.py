@@ -56,8 +56,8 @@ def print_quality(table: QualityTable, sizes: Sequence[SizeRow]) -> None:
         gain, loss = _interval(row.over_popularity), _interval(row.loss) if row.loss else ""
         write(f"{row.name:44} {row.ndcg_at_10:.4f}  {row.hr_at_10:.4f}   {gain:22} {loss}\n")
     write("\nBytes\n")
-    for row in sizes:
-        write(f"{row.part:14} {row.form:14} {row.bytes:>10,}\n")
+    for size in sizes:
+        write(f"{size.part:14} {size.form:14} {size.bytes:>10,}\n")
 
 
 def _interval(value: Interval) -> str:

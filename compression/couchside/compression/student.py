@@ -75,7 +75,7 @@ def load_models(recipe: Recipe, text: TextRecipe, user: UserRecipe, path: Path) 
             module.load_state_dict(states[part])
             module.eval()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CompressionError(f"{path}: not a checkpoint: {error}; delete it, run again") from error
+        raise CompressionError(f"{path}: no checkpoint: {error}; delete it, run again") from error
     return models
 
 

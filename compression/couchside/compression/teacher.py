@@ -101,7 +101,7 @@ def content_vectors(tower: TextTower, table: Tensor) -> Tensor:
     """Unit content vectors of tokenised titles: [titles, content_d]."""
     tower.eval()
     with torch.no_grad():
-        parts = [tower(part) for part in table.split(512)]
+        parts = [tower(part) for part in torch.split(table, 512)]
     return functional.normalize(torch.cat(parts), dim=1)
 
 

@@ -41,7 +41,8 @@ class Attention(nn.Module):
         )
         logits = query @ key.transpose(-1, -2) / math.sqrt(width // self.heads) + bias
         mixed = torch.softmax(logits, dim=-1) @ value
-        return self.out(mixed.transpose(1, 2).reshape(b, n, width))
+        result: Tensor = self.out(mixed.transpose(1, 2).reshape(b, n, width))
+        return result
 
 
 class Block(nn.Module):
@@ -59,7 +60,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """[b, n, width] → [b, n, width]."""
         x = x + self.dropout(self.attention(self.norm1(x), bias))
-        return x + self.dropout(self.down(functional.gelu(self.up(self.norm2(x)))))
+        result: Tensor = x + self.dropout(self.down(functional.gelu(self.up(self.norm2(x)))))
+        return result
 
 
 class TextTower(nn.Module):
@@ -104,7 +106,12 @@ class UserTower(nn.Module):
 
     def forward(self, vectors: Tensor, signals: Tensor, gaps: Tensor, mask: Tensor) -> Tensor:
         """[b, L, d], int [b, L], int [b, L], float [b, L] → user vectors [b, L, d]."""
-        x = self.enter(vectors) + self.position + _rows(signals, self.signal) + _rows(gaps, self.gap)
+        x = (
+            self.enter(vectors)
+            + self.position
+            + _rows(signals, self.signal)
+            + _rows(gaps, self.gap)
+        )
         x = self.dropout(x * mask[:, :, None])
         future = torch.triu(torch.full((self.length, self.length), MASKED), diagonal=1)
         bias = future[None, None] + ((1.0 - mask) * MASKED)[:, None, None, :]
@@ -122,7 +129,9 @@ def _rows(ids: Tensor, table: Tensor) -> Tensor:
 class ItemTable(nn.Module):
     """Item vectors from content, a shared projection P and a bounded delta an item."""
 
-    def __init__(self, content: Tensor, *, d: int, delta_bound: float, delta_dropout: float) -> None:
+    def __init__(
+        self, content: Tensor, *, d: int, delta_bound: float, delta_dropout: float
+    ) -> None:
         super().__init__()
         self.register_buffer("content", functional.normalize(content, dim=1))
         self.projection = nn.Parameter(torch.empty(content.shape[1], d))
@@ -134,7 +143,8 @@ class ItemTable(nn.Module):
     def bounded_delta(self) -> Tensor:
         """Deltas [N, d] with norms at most ``delta_bound``."""
         norm = self.delta.norm(dim=1, keepdim=True).clamp(min=1e-12)
-        return self.delta * (self.delta_bound / norm).clamp(max=1.0)
+        shrink: Tensor = (self.delta_bound / norm).clamp(max=1.0)
+        return self.delta * shrink
 
     def forward(self) -> Tensor:
         """All item vectors [N, d]; in training some titles lose their delta, as cold ones do."""
@@ -142,9 +152,11 @@ class ItemTable(nn.Module):
         if self.training:
             keep = torch.rand(len(delta), 1) >= self.delta_dropout
             delta = delta * keep
-        return item_vectors(self.content, self.projection, delta)  # type: ignore[arg-type]
+        vectors: Tensor = item_vectors(self.content, self.projection, delta)  # type: ignore[arg-type]
+        return vectors
 
 
 def item_vectors(content: Tensor, projection: Tensor, delta: Tensor) -> Tensor:
     """``unit(content @ P) + delta``, the torch twin of ``couchside.device.bundle``."""
-    return functional.normalize(content @ projection, dim=-1) + delta
+    result: Tensor = functional.normalize(content @ projection, dim=-1) + delta
+    return result

@@ -189,5 +189,6 @@ def sample_batch(recipe: Recipe, step: TrainingStep, seed: int = 0) -> tuple[Ten
 
 def trace(step: TrainingStep, batch: tuple[Tensor, ...]) -> TracedStep:
     """Trace the step, gradient included, into core ATen operators."""
-    graph = make_fx(step.forward, decomposition_table=core_aten_decompositions())(*batch)
+    table: Any = core_aten_decompositions()  # its own class, which make_fx's annotation misses
+    graph = make_fx(step.forward, decomposition_table=table)(*batch)
     return TracedStep(graph)

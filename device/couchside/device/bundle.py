@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping  # noqa: TC003 - strict.from_json reads annotations
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -288,9 +288,7 @@ def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return (rows / np.maximum(norm, 1e-12)).astype(np.float32)
 
 
-def project(
-    content: NDArray[np.float32], projection: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def project(content: NDArray[np.float32], projection: NDArray[np.float32]) -> NDArray[np.float32]:
     """The content part of item vectors: ``unit(content @ P)``, [n, content_d] → [n, d]."""
     return unit(content @ projection)
 
@@ -374,7 +372,7 @@ def _check_model_tensors(path: Path, manifest: Manifest) -> None:
     missing = {"content", "content_scale", "delta", "delta_scale", "projection", "popularity"}
     missing -= tensors.keys()
     if missing:
-        raise BundleError(f"{path / MANIFEST}: no tensor {sorted(missing)[0]!r}")
+        raise BundleError(f"{path / MANIFEST}: no tensor {min(missing)!r}")
     n = tensors["content"].shape[0]
     expected = {
         "content": (n, model.content_d),

@@ -26,7 +26,7 @@ from couchside.device.errors import ConfigError, CouchsideError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from couchside.device.library import Library
+    from couchside.device.catalogue.library import Library
 
 _log = logging.getLogger("couchside.device")
 
@@ -115,7 +115,7 @@ class Daemon:
         process.limit_blas_threads()
         # Only now: numpy reads the number of threads when it is imported.
         from couchside.device.rpc.server import Server  # noqa: PLC0415
-        from couchside.device.service import Service  # noqa: PLC0415
+        from couchside.device.rpc.service import Service  # noqa: PLC0415
         from couchside.device.tv import open_tv  # noqa: PLC0415
 
         process.keep_memory_small()

@@ -2,25 +2,20 @@
 
 The slots ``current``, ``previous`` and ``factory`` are symbolic links into one folder. Only an
 installer writes them (``place``, ``activate``); only the daemon chooses among them and writes
-verdicts, into its own state folder. A freshly activated Bundle is on trial: it is committed after
-a few healthy answers, and skipped for ever once it failed its checks or hung. ``factory`` is never
-deleted, and a verdict never leaves the TV without any Bundle: then the verdicts are set aside.
-
-Durable writes as everywhere: temporary name in the same folder, sync, rename, sync the folder.
+verdicts (``verdicts``), into its own state folder. ``factory`` is never deleted, and verdicts never
+leave the TV without any Bundle: where all are bad they are set aside.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from couchside.device import strict
 from couchside.device.bundle import open_bundle
+from couchside.device.durable import sync_folder
 from couchside.device.errors import BundleError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
@@ -28,11 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from couchside.device.bundle import Bundle
-
-CRASHES = 2
-"""A process that died while a model ran may have been killed from outside, once."""
-REMEMBERED = 32
-"""Verdicts kept."""
+    from couchside.device.verdicts import Verdicts
 
 
 class Slot(StrEnum):
@@ -111,104 +102,6 @@ class Slots:
         for folder in self.root.iterdir():
             if folder.is_dir() and not folder.is_symlink() and folder.resolve() not in kept:
                 shutil.rmtree(folder)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What this TV learned about a Bundle by running it."""
-
-    bundle_id: str
-    good: bool = False
-    """Committed: it gave enough healthy answers."""
-    bad: str = ""
-    """Why it must not run; empty if it may."""
-    crashes: int = 0
-    """Times the process died while one of its models ran, since it last was healthy."""
-
-
-class Verdicts:
-    """The daemon's side: a small file in the state folder, written durably.
-
-    Args:
-        file: ``verdicts.json``; a damaged one counts as empty.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._verdicts = _read_verdicts(file)
-
-    def of(self, bundle_id: str) -> Verdict:
-        """What is known about a Bundle."""
-        return self._verdicts.get(bundle_id, Verdict(bundle_id))
-
-    def commit(self, bundle_id: str) -> None:
-        """It runs well: the trial is over."""
-        self._put(Verdict(bundle_id, good=True))
-
-    def condemn(self, bundle_id: str, why: str) -> None:
-        """It must not run again."""
-        self._put(Verdict(bundle_id, bad=why))
-
-    def crashed(self, bundle_id: str, what: str) -> None:
-        """The process died while it ran; condemns it the second time."""
-        before = self.of(bundle_id)
-        after = replace(before, crashes=before.crashes + 1)
-        if after.crashes >= CRASHES:
-            after = Verdict(bundle_id, bad=f"the daemon died {after.crashes} times during {what}")
-        self._put(after)
-
-    def _put(self, verdict: Verdict) -> None:
-        self._verdicts.pop(verdict.bundle_id, None)
-        self._verdicts[verdict.bundle_id] = verdict
-        newest = dict(list(self._verdicts.items())[-REMEMBERED:])
-        self._verdicts = newest
-        write_durably(self._file, json.dumps([strict.to_json(v) for v in newest.values()]))
-
-
-class Trial:
-    """Watches a running Bundle until it is committed, and after that for failures.
-
-    Args:
-        verdicts: where the outcome goes.
-        bundle_id: which Bundle.
-        healthy_rows: answers until it is committed.
-        give_up: called with the reason once the Bundle has failed; ends the daemon, whose next
-            start takes another slot.
-    """
-
-    def __init__(
-        self,
-        verdicts: Verdicts,
-        bundle_id: str,
-        *,
-        healthy_rows: int,
-        give_up: Callable[[str], None],
-    ) -> None:
-        self._verdicts = verdicts
-        self._bundle_id = bundle_id
-        self._left = 0 if verdicts.of(bundle_id) == Verdict(bundle_id, good=True) else healthy_rows
-        self._give_up = give_up
-        self._lock = threading.Lock()
-
-    @property
-    def left(self) -> int:
-        """Healthy answers still needed; 0 once it is committed."""
-        return self._left
-
-    def healthy(self) -> None:
-        """One more answer went well."""
-        if not self._left:
-            return
-        with self._lock:
-            self._left = max(self._left - 1, 0)
-            if not self._left:
-                self._verdicts.commit(self._bundle_id)
-
-    def failed(self, why: str) -> None:
-        """A model broke its promise while running."""
-        with self._lock:
-            self._verdicts.condemn(self._bundle_id, why)
-        self._give_up(why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,36 +191,8 @@ def _nothing_runs(slots: Slots, skipped: Mapping[str, str]) -> str:
     return f"{slots.root}: no installed Bundle runs ({reasons}); install another"
 
 
-def _read_verdicts(file: Path) -> dict[str, Verdict]:
-    try:
-        records = strict.from_json(tuple[Verdict, ...], strict.loads(file.read_bytes()))
-    except (OSError, strict.StrictError):
-        return {}
-    return {record.bundle_id: record for record in records}
-
-
 def _copy(source: Path, target: Path) -> None:
     with source.open("rb") as reader, target.open("xb") as writer:
         shutil.copyfileobj(reader, writer, 1 << 20)
         writer.flush()
         os.fsync(writer.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_durably(file: Path, text: str) -> None:
-    """Replace ``file`` by ``text`` so that a power cut leaves the old or the new."""
-    part = file.with_name(file.name + ".part")
-    with part.open("w", encoding="utf-8") as writer:
-        writer.write(text)
-        writer.flush()
-        os.fsync(writer.fileno())
-    part.replace(file)
-    sync_folder(file.parent)

@@ -81,7 +81,7 @@ def _hints(kind: type) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _convert(kind: Any, value: Any, path: str) -> Any:
+def _convert(kind: Any, value: Any, path: str) -> Any:  # noqa: PLR0911 - one line a kind
     origin = get_origin(kind)
     if is_dataclass(kind):
         return _record(kind, value, path)  # type: ignore[arg-type]

@@ -10,16 +10,17 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from couchside.device.cache import TitleCache
-from couchside.device.catalogue import build
-from couchside.device.household import Household
-from couchside.device.library import Library
+from couchside.device.catalogue.arrays import build
+from couchside.device.catalogue.cache import TitleCache
+from couchside.device.catalogue.library import Library
+from couchside.device.household.moments import Household
+from couchside.device.household.store import HistoryStore
 from couchside.device.liveness import RunGuard, take_in_flight
 from couchside.device.models import Models
-from couchside.device.recommender import Recommender
 from couchside.device.runtime.graph import check_golden
-from couchside.device.slots import Choice, Slots, Trial, Verdicts, choose
-from couchside.device.store import HistoryStore
+from couchside.device.shelf.recommender import Recommender
+from couchside.device.slots import Choice, Slots, choose
+from couchside.device.verdicts import Trial, Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,14 +1,11 @@
-"""The titles of this TV as compact arrays, and how a guide or an app's titles become them.
+"""The titles of this TV as compact columns in memory: what ranking and rows look at.
 
-``Catalogue`` is an immutable picture: a load builds the next one beside it and the daemon swaps
-the reference, so answering never waits for loading. A title that the Bundle knows (by an external
-id, or by its own) takes its item vector and popularity from there; the text encoder makes the
-vector of any other, once for each different text.
+An immutable picture: a load builds the next one beside it and the household swaps the reference,
+so answering never waits for loading.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,24 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from couchside.device.cache import Entry
-from couchside.device.encoders import fields as text_fields
-from couchside.device.errors import CatalogueError
 from couchside.device.records import TitleKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from couchside.device.bundle import Bundle
-    from couchside.device.cache import Loading, TitleCache
-    from couchside.device.records import Title
+    from couchside.device.catalogue.cache import TitleCache
 
-CHUNK = 256
-"""Titles in flight while loading: enough to fill the encoder's batches, little to hold."""
-PROBLEMS = 20
-"""Problems of a load that are told one by one; the rest are counted."""
 KINDS = tuple(TitleKind)
 UNKNOWN = -1
 """Maturity or order that nobody told us."""
@@ -63,7 +52,7 @@ class Catalogue:
     on_demand_from: NDArray[np.float64]
     """[n]; when it can be chosen freely; inf for what is only broadcast or no longer here."""
     on_demand_until: NDArray[np.float64]
-    """[n]"""
+    """[n]."""
     starts_at: NDArray[np.float64]
     """[n]; of the broadcast, inf if there is none."""
     ends_at: NDArray[np.float64]
@@ -86,7 +75,7 @@ class Catalogue:
 
     @cached_property
     def has_vector(self) -> NDArray[np.bool_]:
-        """[n]"""
+        """Bool [n]; false until the encoder has read the title."""
         return np.asarray(self.vectors.any(axis=1))
 
     @cached_property
@@ -94,14 +83,14 @@ class Catalogue:
         """[d]; what all vectors share says nothing about two of them being alike."""
         known = self.vectors[self.has_vector]
         width = self.vectors.shape[1]
-        return known.mean(axis=0) if len(known) else np.zeros(width, np.float32)
+        return np.asarray(known.mean(axis=0) if len(known) else np.zeros(width, np.float32))
 
     @cached_property
     def centred_norms(self) -> NDArray[np.float32]:
         """[n], ‖v - mean‖."""
         squares = np.einsum("nd,nd->n", self.vectors, self.vectors)
         squares -= 2.0 * (self.vectors @ self.mean) - self.mean @ self.mean
-        return np.sqrt(np.maximum(squares, 1e-12))
+        return np.asarray(np.sqrt(np.maximum(squares, 1e-12)), dtype=np.float32)
 
     @cached_property
     def by_group(self) -> NDArray[np.int64]:
@@ -132,7 +121,7 @@ class Catalogue:
         """[n]; what a profile may see. With a fence, what nobody rated counts as adult."""
         if max_maturity is None:
             return np.ones(len(self), dtype=np.bool_)
-        return (self.maturity != UNKNOWN) & (self.maturity <= max_maturity)
+        return np.asarray((self.maturity != UNKNOWN) & (self.maturity <= max_maturity))
 
     def one_per_group(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """[n]; of the rows in ``mask``, the best face of each group."""
@@ -260,7 +249,7 @@ def _group_key(kind: TitleKind, columns: dict[str, Any]) -> str:
     if kind is TitleKind.SERIES:
         return f"series {columns['title_id']}"
     if kind is TitleKind.PROGRAMME:
-        return f"text {columns['digest'].hex()}"
+        return f"text {columns['digest']}"
     return f"title {columns['title_id']}"
 
 

@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from couchside.device.catalogue.cache import Entry
+from couchside.device.catalogue.loading import Entry
 from couchside.device.encoders import fields as text_fields
 from couchside.device.errors import CatalogueError
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from couchside.device.bundle import Bundle
-    from couchside.device.catalogue.cache import Loading, TitleCache
+    from couchside.device.catalogue.cache import TitleCache
+    from couchside.device.catalogue.loading import Loading
     from couchside.device.records import Title
 
 CHUNK = 256
@@ -149,16 +150,17 @@ class Problems:
         """The source broke off: what is missing is not known to be gone."""
 
     def __call__(self, problem: object) -> None:
+        """Take a problem of a reader, or a sentence."""
         self.count += 1
         self.truncated |= getattr(problem, "truncated", False)
         if len(self.first) < PROBLEMS:
             self.first.append(str(problem))
 
 
-def text_digest(title: Title) -> bytes:
+def text_digest(title: Title) -> str:
     """Names exactly what the text encoder reads of a title: equal digests, equal vectors."""
     text = "\x1f".join(text_fields(title))
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
 def _keys(bundle: Bundle) -> Iterator[tuple[str, int]]:

@@ -6,19 +6,20 @@ One load at a time, in its caller's thread, while answers go on from the moment 
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from couchside.device.catalogue import Intake, Problems, build
+from couchside.device.catalogue.arrays import build
+from couchside.device.catalogue.intake import Intake, Problems
 from couchside.device.errors import BundleError, CatalogueError, RequestError
 from couchside.device.process import return_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-    from couchside.device.cache import TitleCache
-    from couchside.device.catalogue import LoadReport
-    from couchside.device.household import Household
+    from couchside.device.catalogue.cache import TitleCache
+    from couchside.device.catalogue.intake import LoadReport
+    from couchside.device.household.moments import Household
     from couchside.device.models import Models
     from couchside.device.records import Title
 

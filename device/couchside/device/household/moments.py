@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from couchside.device.errors import BundleError, RequestError
+from couchside.device.household.store import Acknowledgement
 from couchside.device.shelf.rows import Viewer
 from couchside.device.shelf.taste import steps_of
 from couchside.device.shelf.watching import advance, fold
-from couchside.device.store import Acknowledgement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from couchside.device.catalogue import Catalogue
+    from couchside.device.catalogue.arrays import Catalogue
+    from couchside.device.household.store import HistoryStore
     from couchside.device.models import Models
     from couchside.device.records import Profile, ViewingEvent
     from couchside.device.shelf.taste import Steps
     from couchside.device.shelf.watching import Viewing
-    from couchside.device.store import HistoryStore
 
 
 @dataclass(frozen=True, slots=True)

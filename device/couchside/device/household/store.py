@@ -8,15 +8,15 @@ flash. Order is the sequence number, never the clock: a TV without a battery boo
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from couchside.device.errors import RequestError, StoreError
+from couchside.device.household.schema import open_history, remove_damaged
 from couchside.device.records import EventKind, Profile, ViewingEvent
 
 if TYPE_CHECKING:
@@ -30,36 +30,6 @@ RECENT = 1000
 """Events among which a repeated heartbeat is recognised; other kinds are recognised for ever."""
 TRIM_EVERY = 1000
 """Events between two looks at whether history.db has grown too large."""
-
-MIGRATIONS = (
-    """
-    CREATE TABLE events (
-        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-        event_id TEXT NOT NULL,
-        boot_id TEXT NOT NULL,
-        profile_id TEXT NOT NULL,
-        title_id TEXT NOT NULL,
-        kind TEXT NOT NULL,
-        at REAL NOT NULL,
-        position_s REAL,
-        duration_s REAL,
-        credits_s REAL
-    );
-    -- Partial: a heartbeat in a random place of an index would cost a page of flash each.
-    CREATE UNIQUE INDEX events_by_id ON events (event_id) WHERE kind <> 'progress';
-    CREATE TABLE profiles (
-        profile_id TEXT PRIMARY KEY, name TEXT NOT NULL, max_maturity INTEGER
-    ) WITHOUT ROWID;
-    CREATE TABLE consent (
-        purpose TEXT PRIMARY KEY, granted INTEGER NOT NULL, at REAL NOT NULL
-    ) WITHOUT ROWID;
-    INSERT INTO profiles VALUES ('household', 'Household', NULL);
-    INSERT INTO sqlite_sequence VALUES ('events', 0);
-    """,
-)
-"""Numbered by place; history.db's ``user_version`` counts those that ran. Append only."""
-
-_EVENT = "event_id, profile_id, title_id, kind, at, position_s, duration_s, credits_s"
 
 
 class Purpose(StrEnum):
@@ -114,15 +84,14 @@ class HistoryStore:
         self, path: Path, *, boot_id: str, buffer_events: int = 64, max_events: int = 50_000
     ) -> None:
         self.path = path
-        self.recovered: Path | None = None
-        """Where a damaged history.db went, if that happened now."""
         self._boot_id = boot_id
         self._buffer_events = buffer_events
         self._max_events = max_events
         self._lock = threading.RLock()
         self._buffer: dict[str, tuple[int, ViewingEvent]] = {}
         self._since_trim = 0
-        self._db = self._open()
+        self._db, self.recovered = open_history(path)
+        """``recovered`` is where a damaged history.db went, if that happened now."""
         last = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
         # Beyond what a killed process may have handed out for heartbeats it never wrote.
         self._sequence: int = last[0] + buffer_events
@@ -165,14 +134,13 @@ class HistoryStore:
         """Write the waiting events in one transaction; the number written."""
         with self._lock:
             rows = [
-                (sequence, self._boot_id, *_values(event))
+                (sequence, self._boot_id, *astuple(event))
                 for sequence, event in self._buffer.values()
             ]
             if rows:
                 with self._db:
                     self._db.executemany(
-                        f"INSERT INTO events (sequence, boot_id, {_EVENT})"
-                        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                        "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                         rows,
                     )
             self._buffer.clear()
@@ -188,9 +156,8 @@ class HistoryStore:
         with self._lock:
             self.flush()
             rows = self._db.execute(
-                f"SELECT sequence, boot_id, {_EVENT} FROM events"
-                " WHERE sequence > ? AND (?2 IS NULL OR profile_id = ?2)"
-                " ORDER BY sequence LIMIT ?",
+                "SELECT * FROM events WHERE sequence > ?1 AND (?2 IS NULL OR profile_id = ?2)"
+                " ORDER BY sequence LIMIT ?3",
                 (after, profile_id, limit),
             )
             return [_stored(row) for row in rows]
@@ -257,8 +224,7 @@ class HistoryStore:
                 " AND (?2 IS NULL OR profile_id = ?2)",
                 (title_id, profile_id),
             )
-        for damaged in self.path.parent.glob(self.path.name + ".damaged-*"):
-            damaged.unlink()
+        remove_damaged(self.path)
         return cursor.rowcount
 
     def close(self) -> None:
@@ -286,7 +252,7 @@ class HistoryStore:
                 )
 
     def _known(self, event: ViewingEvent) -> bool:
-        """Whether its event_id was stored: the index for most kinds, a short look for heartbeats."""
+        """Whether its event_id was stored: by the index, or for heartbeats by a short look."""
         found = self._db.execute(
             "SELECT 1 FROM events WHERE event_id = ?1 AND kind <> 'progress'"
             " UNION ALL SELECT 1 FROM events WHERE sequence > ?2 AND event_id = ?1 LIMIT 1",
@@ -310,78 +276,6 @@ class HistoryStore:
                 " (SELECT sequence FROM events ORDER BY sequence LIMIT ?)",
                 (max(excess - dropped, 0),),
             )
-
-    def _open(self) -> sqlite3.Connection:
-        try:
-            return _connect(self.path)
-        except sqlite3.OperationalError as error:
-            raise StoreError(f"{self.path}: {error}; check the state folder's rights") from error
-        except sqlite3.DatabaseError:
-            self.recovered = _move_aside(self.path)
-            return _connect(self.path)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    """Open, check and migrate; a damaged file raises sqlite3.DatabaseError."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror}; check the state folder's rights") from error
-    db = sqlite3.connect(path, check_same_thread=False)
-    try:
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "secure_delete = ON",
-            "temp_store = MEMORY",
-            "cache_size = -512",
-        ):
-            db.execute(f"PRAGMA {pragma}").fetchone()
-        verdict = db.execute("PRAGMA integrity_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
-        _migrate(db, path)
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > len(MIGRATIONS):
-        raise StoreError(
-            f"{path}: written by a newer Couchside (schema {version}, this one knows "
-            f"{len(MIGRATIONS)}); install that version again, or move the file away"
-        )
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-        db.executescript(f"BEGIN;{script}PRAGMA user_version = {number};COMMIT;")
-
-
-def _move_aside(path: Path) -> Path:
-    """Rename a damaged database and its log; nothing is deleted that a person may want."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    path.rename(aside)
-    for suffix in ("-wal", "-shm"):
-        log = path.with_name(path.name + suffix)
-        if log.exists():
-            log.rename(aside.with_name(aside.name + suffix))
-    return aside
-
-
-def _values(event: ViewingEvent) -> tuple[object, ...]:
-    return (
-        event.event_id,
-        event.profile_id,
-        event.title_id,
-        event.kind.value,
-        event.at,
-        event.position_s,
-        event.duration_s,
-        event.credits_s,
-    )
 
 
 def _stored(row: tuple[Any, ...]) -> Stored:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from couchside.device.errors import RpcError, UnreachableError
 from couchside.device.rpc.wire import Lines
@@ -39,7 +39,7 @@ class Client:
         self._lines: Lines | None = None
         self._calls = 0
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -11,8 +11,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 from couchside.device.errors import RequestError
+from couchside.device.household.store import HOUSEHOLD, Purpose
 from couchside.device.records import EventKind  # noqa: TC001 - read at run time by strict
-from couchside.device.store import HOUSEHOLD, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -105,8 +105,8 @@ class SearchParams:
 
 
 @dataclass(frozen=True, slots=True)
-class ExplainParams:
-    """Which card, of whom."""
+class TitleParams:
+    """Which title, for whom."""
 
     title_id: str
     profile_id: str = HOUSEHOLD
@@ -244,8 +244,9 @@ METHODS: Mapping[str, Method] = {
     "rows": Method(RowsParams, Scope.VIEWER, "The shelf."),
     "similar": Method(SimilarParams, Scope.VIEWER, "Titles like one title."),
     "search": Method(SearchParams, Scope.VIEWER, "Titles for what was typed or said."),
+    "title": Method(TitleParams, Scope.VIEWER, "Everything the catalogue says about a title."),
     "health": Method(NoParams, Scope.VIEWER, "How the daemon is; names no title."),
-    "explain": Method(ExplainParams, Scope.OWNER, "Why a title stands where it stands."),
+    "explain": Method(TitleParams, Scope.OWNER, "Why a title stands where it stands."),
     "feedback": Method(FeedbackParams, Scope.OWNER, "An opinion about a title."),
     "dismiss": Method(DismissParams, Scope.OWNER, "Hide a card until the title is played again."),
     "forget": Method(ForgetParams, Scope.OWNER, "Erase history, down to the bytes."),

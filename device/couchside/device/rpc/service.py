@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from couchside.device import process, strict
 from couchside.device.errors import CatalogueError, RequestError, RpcError
+from couchside.device.household.store import Consent
 from couchside.device.records import EventKind, Profile, ViewingEvent
 from couchside.device.rpc import methods, wire
-from couchside.device.store import Consent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -41,6 +41,7 @@ class Service:
             "rows": self._rows,
             "similar": self._similar,
             "search": self._search,
+            "title": self._title,
             "health": self._health,
             "explain": self._explain,
             "feedback": self._feedback,
@@ -70,7 +71,7 @@ class Service:
             result = wire.success(request.request_id, self._call(request, peer))
         except RpcError as error:
             result = wire.failure(request.request_id, error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the one place: it never dies of input
             self.errors += 1
             _log.exception("%s failed", request.method)
             told = RpcError(wire.INTERNAL_ERROR, f"internal error: {type(error).__name__}")
@@ -90,15 +91,14 @@ class Service:
                 f"user {peer.uid} may not call {request.method}; rpc.owner_uids lists who may",
             )
         try:
-            params = strict.from_json(method.params, request.params)
+            params: Any = strict.from_json(method.params, request.params)
             return self._handlers[request.method](params)
         except strict.StrictError as error:
             raise RpcError(
                 wire.INVALID_PARAMS, f"invalid params: {error}", {"field": error.path}
             ) from error
         except RequestError as error:
-            data = {"field": error.field} if error.field else None
-            raise RpcError(wire.INVALID_PARAMS, str(error), data) from error
+            raise RpcError(wire.INVALID_PARAMS, str(error), {"field": error.field}) from error
         except CatalogueError as error:
             raise RpcError(wire.CATALOGUE_ERROR, str(error)) from error
         except (sqlite3.OperationalError, OSError) as error:
@@ -131,8 +131,10 @@ class Service:
     def _rows(self, params: methods.RowsParams) -> Any:
         ranking = self._tv.recommender.rows(params.profile_id, rows=params.rows, cards=params.cards)
         self._tv.trial.healthy()
+        named = {title for row in ranking.rows for card in row.cards for title in _evidence(card)}
         return {
             "rows": [_row(row) for row in ranking.rows],
+            "names": self._tv.recommender.names(named),
             "bundle_version": ranking.bundle_version,
             "generation": ranking.generation,
         }
@@ -145,7 +147,11 @@ class Service:
         cards = self._tv.recommender.search(params.text, params.profile_id, params.k)
         return {"cards": [_card(card) for card in cards]}
 
-    def _explain(self, params: methods.ExplainParams) -> Any:
+    def _title(self, params: methods.TitleParams) -> Any:
+        title = self._tv.recommender.title(params.title_id, params.profile_id)
+        return {"title": {**strict.to_json(title), "external_ids": dict(title.external_ids)}}
+
+    def _explain(self, params: methods.TitleParams) -> Any:
         row, reason = self._tv.recommender.explain(params.title_id, params.profile_id)
         asked = {params.title_id, *(reason.evidence if reason else ())}
         return {
@@ -259,6 +265,10 @@ class Service:
         }
 
 
+def _evidence(card: Card) -> tuple[str, ...]:
+    return card.reason.evidence if card.reason else ()
+
+
 def _row(row: Row) -> dict[str, Any]:
     return {
         "code": row.code.value,
@@ -280,7 +290,9 @@ def _card(card: Card) -> dict[str, Any]:
 
 
 def _reason(reason: Reason | None) -> dict[str, Any] | None:
-    return reason and {"code": reason.code.value, "evidence": list(reason.evidence)}
+    if reason is None:
+        return None
+    return {"code": reason.code.value, "evidence": list(reason.evidence)}
 
 
 def _milliseconds(seconds: float | None) -> float | None:

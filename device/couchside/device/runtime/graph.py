@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from couchside.device.errors import BundleError, RuntimeUnavailableError
+from couchside.device.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
     from pathlib import Path
 
     from numpy.typing import NDArray

@@ -34,7 +34,7 @@ class OnnxRuntimeBackend:
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # noqa: BLE001 - its error classes derive from Exception directly
+        except Exception as error:
             raise BundleError(f"{path}: onnxruntime can't load it: {error}") from error
         wanted = {port.tensor for port in record.inputs.values()}
         have = {port.name for port in self._session.get_inputs()}

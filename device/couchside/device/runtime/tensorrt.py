@@ -50,7 +50,7 @@ def _open_session(path: str) -> Any:
         session = onnxruntime.InferenceSession(
             path, providers=[PROVIDER, "CUDAExecutionProvider", "CPUExecutionProvider"]
         )
-    except Exception as error:  # noqa: BLE001 - its error classes derive from Exception directly
+    except Exception as error:
         raise BundleError(f"{path}: TensorRT can't build it: {error}") from error
     if PROVIDER not in session.get_providers():
         raise RuntimeUnavailableError(

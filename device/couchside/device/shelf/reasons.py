@@ -207,6 +207,6 @@ class ReasonBook:
                 profile_id, inquiry = self._asked.popitem()
             try:
                 self.answer(profile_id, inquiry)
-            except Exception:
+            except Exception:  # noqa: BLE001 - the one place: the thread must go on
                 self.failures += 1
                 _log.exception("no reasons this time")

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from couchside.device.cache import Face, TitleCache
-    from couchside.device.catalogue import Catalogue
+    from couchside.device.catalogue.arrays import Catalogue
+    from couchside.device.catalogue.cache import Face, TitleCache
     from couchside.device.config import RowSettings
-    from couchside.device.household import Household, Member, Moment
+    from couchside.device.household.moments import Household, Member, Moment
     from couchside.device.models import Models
-    from couchside.device.records import Reason
+    from couchside.device.records import Reason, Title
     from couchside.device.shelf.rows import Line
     from couchside.device.shelf.taste import Steps
 
@@ -143,6 +143,19 @@ class Recommender:
                 if place.row == row:
                     return line.code, self._reason(shelf, member, row)
         return None, self._reason(shelf, member, row)
+
+    def title(self, title_id: str, profile_id: str) -> Title:
+        """Everything that the catalogue says about a title.
+
+        Raises:
+            RequestError: the profile or the title is unknown.
+        """
+        moment = self._household.moment
+        _visible_row(moment.catalogue, moment.member(profile_id), title_id)
+        title = self._cache.title(title_id)
+        if title is None:  # it left the cache a moment ago
+            raise RequestError(f"no title {title_id!r} in the catalogue", field="title_id")
+        return title
 
     def names(self, title_ids: Iterable[str]) -> dict[str, str]:
         """Names by title_id, as far as known."""

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from couchside.device.bundle import unit
-from couchside.device.catalogue import KINDS
+from couchside.device.catalogue.arrays import KINDS
 from couchside.device.ranker import score, top_k
 from couchside.device.records import EventKind, Reason, ReasonCode, RowCode, TitleKind
-from couchside.device.shelf.watching import Viewing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from couchside.device.catalogue import Catalogue
+    from couchside.device.catalogue.arrays import Catalogue
     from couchside.device.config import RowSettings
+    from couchside.device.shelf.watching import Viewing
 
 DAY = 86_400.0
 SEEDS = 6
@@ -87,8 +87,8 @@ class Shelf:
         self.viewer = viewer
         self.now = now
         self.settings = settings
-        n, d = catalogue.vectors.shape
-        user = np.zeros(d, np.float32) if viewer.user is None else viewer.user
+        nobody = np.zeros(catalogue.vectors.shape[1], np.float32)
+        user = nobody if viewer.user is None else viewer.user
         self.scores = score(user, catalogue.vectors, catalogue.popularity, weight)
         self._taken = np.zeros(catalogue.groups, dtype=np.bool_)
         self._fence = catalogue.fence(viewer.max_maturity)

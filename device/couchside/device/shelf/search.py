@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from couchside.device.encoders import words
 from couchside.device.ranker import similarity, top_k
 from couchside.device.records import Title, TitleKind
@@ -17,10 +15,11 @@ from couchside.device.records import Title, TitleKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from couchside.device.cache import TitleCache
-    from couchside.device.catalogue import Catalogue
+    from couchside.device.catalogue.arrays import Catalogue
+    from couchside.device.catalogue.cache import TitleCache
 
 RRF_K = 60
 """The paper's constant: how fast a place in a list loses worth."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from couchside.device.catalogue import Catalogue
+    from couchside.device.catalogue.arrays import Catalogue
     from couchside.device.shelf.watching import Viewing
 
 

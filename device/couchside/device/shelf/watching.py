@@ -133,29 +133,34 @@ def _apply(
 ) -> Viewing:
     match event.kind:
         case EventKind.COMPLETE:
-            return replace(
-                before,
-                sequence=sequence,
-                kind=event.kind,
-                position_s=duration_s,
-                duration_s=duration_s or before.duration_s,
-                started=True,
-                finished=True,
-                dismissed=0,
-            )
+            after = _complete(before, sequence, duration_s)
         case EventKind.DISMISS:
-            return replace(before, dismissed=sequence)
+            after = replace(before, dismissed=sequence)
         case EventKind.WATCHLIST:
-            return replace(before, listed=True, dismissed=0)
+            after = replace(before, listed=True, dismissed=0)
         case EventKind.CLEAR:
-            return replace(before, opinion=None, listed=False, dismissed=0)
+            after = replace(before, opinion=None, listed=False, dismissed=0)
         case opinion if opinion in OPINIONS:
             hidden = 0 if opinion is EventKind.LIKE else before.dismissed
-            return replace(before, opinion=opinion, dismissed=hidden)
+            after = replace(before, opinion=opinion, dismissed=hidden)
         case playback if playback in PLAYBACK:
-            return _play(before, event, sequence, kind, duration_s)
+            after = _play(before, event, sequence, kind, duration_s)
         case _:  # a search or a look at the details changes nothing here
-            return before
+            after = before
+    return after
+
+
+def _complete(before: Viewing, sequence: int, duration_s: float | None) -> Viewing:
+    return replace(
+        before,
+        sequence=sequence,
+        kind=EventKind.COMPLETE,
+        position_s=duration_s,
+        duration_s=duration_s or before.duration_s,
+        started=True,
+        finished=True,
+        dismissed=0,
+    )
 
 
 def _play(

@@ -1,0 +1,38 @@
+# Everything a newcomer needs. `make demo` and `make test` set the environment up by themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+DEMO   := build/demo
+
+.PHONY: demo test check fix bench clean setup
+.DEFAULT_GOAL := demo
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Couchside needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@echo "Setting up $(VENV): about 2.5 GB, mostly the lab's exporters; 2-3 minutes"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)      ## compress the sample, run a TV through an evening, write the HTML page
+	@$(BIN)/couchside-demo --out $(DEMO)
+
+test: $(READY)      ## every test
+	@$(BIN)/python -m pytest $(PYTEST)
+
+check: $(READY)     ## format, lint, types, dependency rule
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+fix: $(READY)       ## what can be mended without thought
+	@$(BIN)/ruff format . ; $(BIN)/ruff check --fix .
+
+bench: $(READY)     ## measured beside budget, in benchmarks/results/
+	@$(BIN)/couchside-compress tv-small --out $(DEMO)
+	@$(BIN)/python -m couchside.benchmarks.bench $(DEMO)/bundles --json build/bench.json
+
+clean:              ## everything that can be made again, but the environment
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

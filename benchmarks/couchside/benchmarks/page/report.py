@@ -1,0 +1,198 @@
+"""What one run of the demo found out, as plain records; the page shows these and nothing else.
+
+Times are POSIX seconds, sizes bytes, durations seconds unless a field says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from couchside.device.quality import Interval
+    from couchside.device.records import Reason, RowCode
+
+Outcome = Literal["zapped", "left", "stopped", "paused", "finished"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownCard:
+    """A card with what the launcher knows of its title."""
+
+    title_id: str
+    name: str
+    genres: tuple[str, ...] = ()
+    year: int | None = None
+    reason: Reason | None = None
+    because: tuple[str, ...] = ()
+    """Names of the reason's evidence."""
+    progress: float | None = None
+    """Watched fraction in [0, 1]."""
+    channel: str | None = None
+    """Name of the channel of a broadcast."""
+    starts_at: float | None = None
+    ends_at: float | None = None
+    episode: str | None = None
+    """For example "S2 E7"."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRow:
+    """A row of the shelf."""
+
+    code: RowCode
+    cards: tuple[ShownCard, ...]
+    seed: str | None = None
+    """Name of the title that "because you watched" names."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownShelf:
+    """What one viewer saw at one moment."""
+
+    viewer: str
+    at: float
+    rows: tuple[ShownRow, ...]
+    note: str = ""
+    """One sentence on what makes this shelf what it is."""
+
+    @property
+    def cards(self) -> int:
+        """How many cards it has."""
+        return sum(len(row.cards) for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Somebody and a title, from pressing play to letting go."""
+
+    viewer: str
+    name: str
+    began_at: float
+    ended_at: float
+    outcome: Outcome
+    channel: str | None = None
+    fraction: float | None = None
+    """Watched share of an on-demand title, in [0, 1]."""
+    opinion: str | None = None
+    """ "like" or "dislike", if somebody said so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """One card explained by the daemon."""
+
+    viewer: str
+    card: ShownCard
+    row: RowCode | None
+    """Where it stands; None if it is on no row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Bytes of one form of the models; encoders, user model and item table never hide in a sum."""
+
+    name: str
+    encoder: int
+    user_model: int
+    item_table: int
+    whole: int | None = None
+    """The whole Bundle with its training step, global weights, titles and golden vectors."""
+    runs: bool = False
+    """The one that this run installed on the TV."""
+
+    @property
+    def models(self) -> int:
+        """All three parts, without what else a Bundle carries."""
+        return self.encoder + self.user_model + self.item_table
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How well one ranking predicts the titles that people went on to watch."""
+
+    name: str
+    ndcg_at_10: float
+    hr_at_10: float
+    over_popularity: Interval
+    """Relative gain in NDCG@10 over popularity frozen at the cut-off, paired."""
+    loss: Interval | None = None
+    """Relative loss in NDCG@10 against the float student, paired; flavours only."""
+    runs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Times of one operation, one in flight."""
+
+    what: str
+    n: int
+    p50_ms: float
+    p99_ms: float
+    longest_ms: float
+    limit_ms: float | None = None
+    """Budget of the 99th percentile."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One figure of the daemon's memory after ``rows`` answers."""
+
+    what: str
+    bytes: int
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What the daemon had open, by the kernel's tables."""
+
+    looks: int
+    """How many times the demo looked."""
+    unix: int
+    """Most Unix sockets at one look."""
+    internet: int
+    """Most sockets of any other family at one look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A part of the demo and how long it took."""
+
+    name: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DemoReport:
+    """Everything on the page."""
+
+    made_at: float
+    utc_offset_h: float
+    """Of the simulated household's clock."""
+    recipe: str
+    bundle: str
+    """Flavour and version of the Bundle on the TV."""
+    titles: int
+    """In the TV's catalogue."""
+    programmes: int
+    """Of them in the guide."""
+    events: int
+    """That the evening left behind."""
+    before: ShownShelf
+    after: tuple[ShownShelf, ...]
+    """One a viewer, the most active first."""
+    scenes: tuple[Scene, ...]
+    whys: tuple[Why, ...]
+    sizes: tuple[Size, ...]
+    """Teacher, student, flavours."""
+    qualities: tuple[Quality, ...]
+    targets: int
+    """Events that the rankings were to predict."""
+    users: int
+    latencies: tuple[Latency, ...]
+    memories: tuple[Memory, ...]
+    sockets: Sockets
+    parts: tuple[Timed, ...]
+    facts: tuple[tuple[str, str], ...]
+    """What ran where: pairs of name and value."""

@@ -1,0 +1,86 @@
+"""The border of a bare model file, as its runtime tells it: names, shapes, dtypes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from couchside.benchmarks.errors import UsageError
+from couchside.device.bundle import GraphRecord, PortRecord
+from couchside.device.errors import RuntimeUnavailableError
+from couchside.device.runtime.litert import interpreter_class
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from couchside.device.bundle import RuntimeName
+
+ONNX_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int64)": "int64",
+    "tensor(int32)": "int32",
+    "tensor(int8)": "int8",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+
+
+def read_signature(path: Path, backend: RuntimeName) -> GraphRecord:
+    """The record of a model file; a dimension that the file leaves open counts as 1.
+
+    Raises:
+        UsageError: the runtime can't read the file, or it takes what can't be invented (text).
+        RuntimeUnavailableError: the runtime is not installed.
+    """
+    read = _litert_ports if backend == "litert" else _onnx_ports
+    inputs, outputs = read(path)
+    return GraphRecord(path.name, "float32", inputs, outputs)
+
+
+Ports = dict[str, PortRecord]
+
+
+def _litert_ports(path: Path) -> tuple[Ports, Ports]:
+    try:
+        runner = interpreter_class()(model_path=str(path)).get_signature_runner()
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"{path}: LiteRT finds no model with one signature: {error}") from error
+
+    def ports(details: dict[str, dict[str, Any]]) -> Ports:
+        return {n: _port(path, n, d["shape"], np.dtype(d["dtype"]).name) for n, d in details.items()}
+
+    return ports(runner.get_input_details()), ports(runner.get_output_details())
+
+
+def _onnx_ports(path: Path) -> tuple[Ports, Ports]:
+    try:
+        import onnxruntime  # noqa: PLC0415 - only where it is asked for
+    except ImportError as error:
+        raise RuntimeUnavailableError(
+            "onnxruntime is not installed: pip install 'couchside[onnx]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # noqa: BLE001 - its error classes derive from Exception directly
+        raise UsageError(f"{path}: onnxruntime can't load it: {error}") from error
+
+    def ports(nodes: Sequence[Any]) -> Ports:
+        return {n.name: _port(path, n.name, n.shape, ONNX_DTYPES.get(n.type, n.type)) for n in nodes}
+
+    return ports(session.get_inputs()), ports(session.get_outputs())
+
+
+def _port(path: Path, name: str, shape: Sequence[Any], dtype: str) -> PortRecord:
+    if dtype not in ONNX_DTYPES.values():
+        raise UsageError(f"{path}: {name!r} is {dtype}, for which no numbers can be invented")
+    sizes = tuple(int(size) if isinstance(size, int | np.integer) else 1 for size in shape)
+    # A Bundle's ports are int32 or float32; a stranger's file may have others.
+    return PortRecord(name, cast("Any", dtype), sizes)

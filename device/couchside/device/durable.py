@@ -1,0 +1,29 @@
+"""Writes that survive a power cut: temporary name in the same folder, sync, rename, sync folder."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in ``folder`` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(file: Path, text: str) -> None:
+    """Replace ``file`` by ``text`` so that a power cut leaves the old or the new."""
+    part = file.with_name(file.name + ".part")
+    with part.open("w", encoding="utf-8") as writer:
+        writer.write(text)
+        writer.flush()
+        os.fsync(writer.fileno())
+    part.replace(file)
+    sync_folder(file.parent)
