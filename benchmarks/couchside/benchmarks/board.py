@@ -17,7 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-RUNTIMES = ("numpy", "ai-edge-litert", "tflite-runtime", "onnxruntime", "onnxruntime-gpu", "tensorrt")
+RUNTIMES = (
+    "numpy",
+    "ai-edge-litert",
+    "tflite-runtime",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "tensorrt",
+)
 """Distributions whose versions decide about speed."""
 
 
@@ -93,7 +100,8 @@ def _model(root: Path) -> str | None:
 
 def _cpu(cpuinfo: str) -> str | None:
     """Name of the CPU; ARM kernels give numbers instead (implementer and part)."""
-    fields = dict(re.findall(r"^([^:\n]+?)\s*:\s*(.+)$", cpuinfo, re.MULTILINE))
+    pairs = re.finditer(r"^([^:\n]+?)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    fields = {pair[1]: pair[2] for pair in pairs}
     if "model name" in fields:
         return fields["model name"]
     if "CPU part" in fields:
@@ -112,7 +120,9 @@ def _max_mhz(root: Path) -> float | None:
 
 
 def _memory_bytes(root: Path) -> int | None:
-    found = re.search(r"^MemTotal:\s*(\d+) kB", read_text(root / "proc/meminfo") or "", re.MULTILINE)
+    found = re.search(
+        r"^MemTotal:\s*(\d+) kB", read_text(root / "proc/meminfo") or "", re.MULTILINE
+    )
     return int(found[1]) * 1024 if found else None
 
 

@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().error("--threads must be at least 1")
     try:
         recipe = load_recipe(options.recipe)
+        print(f"Recipe {recipe.name}, into {options.out}", flush=True)
         # Late, so that a wrong recipe is told at once and not after seconds of imports.
         import torch  # noqa: PLC0415
 

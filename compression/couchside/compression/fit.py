@@ -60,7 +60,7 @@ class Ranker:
         parts = []
         with torch.no_grad():
             vectors = self.table()
-            for start in range(0, len(wanted), 256):
+            for start in tqdm(range(0, len(wanted), 256), desc="score", mininterval=1.0):
                 rows = [target.history for target in wanted[start : start + 256]]
                 batch = gather(interactions, rows, self.tower.length)
                 parts.append((self.users(vectors, batch)[:, -1] @ vectors.T).numpy())

@@ -255,6 +255,7 @@ def _evaluate(this: Run, folder: Path) -> None:
     ) -> evaluate.PerUser:
         measured = judge.per_user(scores)
         rows.append(evaluate.quality_row(name, measured, popularity, student))
+        tqdm.write(f"  {name}: NDCG@10 {rows[-1].ndcg_at_10:.4f}")
         return measured
 
     rolling = evaluate.rolling_popularity(interactions, wanted)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping  # noqa: TC003 - strict.from_json reads annotations
 from dataclasses import dataclass
 from functools import cached_property
@@ -243,7 +244,7 @@ class Bundle:
         """The titles behind the item rows, in row order.
 
         Raises:
-            BundleError: a line is not a title.
+            BundleError: a line is not a title, or there are more or fewer of them than rows.
         """
         # Imported late: most callers never read the titles, and the reader brings its own parts.
         from couchside.device.guide.jsonl import read_jsonl  # noqa: PLC0415
@@ -251,7 +252,13 @@ class Bundle:
         def refuse(problem: object) -> None:
             raise BundleError(f"{self.path}/{self.manifest.titles}: {problem}")
 
-        return read_jsonl(self.file(self.manifest.titles), report=refuse)
+        rows = range(self.manifest.tensors["content"].shape[0])
+        try:
+            titles = read_jsonl(self.file(self.manifest.titles), report=refuse)
+            for _, title in zip(rows, titles, strict=True):
+                yield title
+        except ValueError as error:
+            refuse(f"must hold one title a row, {len(rows)} in all: {error}")
 
     def title_rows(self) -> dict[str, int]:
         """Item row of every identifier a title goes by: its title_id and ``scheme:id`` pairs."""
@@ -329,12 +336,13 @@ def _read_manifest(file: Path) -> bytes:
 
 
 def _check_file(path: Path, name: str, record: FileRecord) -> None:
-    if name != name.strip() or "/" in name or "\\" in name or name.startswith("."):
+    plain = name == name.strip() and name.isprintable() and not name.startswith(".")
+    if not plain or "/" in name or "\\" in name:
         raise BundleError(f"{path}: file name {name!r} must be a plain name inside the Bundle")
     file = path / name
     digest = hashlib.sha256()
     try:
-        if file.is_symlink() or file.stat().st_size != record.bytes:
+        if file.is_symlink() or not file.is_file() or file.stat().st_size != record.bytes:
             raise BundleError(f"{file}: not a plain file of {record.bytes} bytes; fetch it again")
         with file.open("rb") as stream:
             while chunk := stream.read(1 << 20):
@@ -352,7 +360,7 @@ def _check_references(path: Path, manifest: Manifest) -> None:
     for missing in sorted(named - set(files)):
         raise BundleError(f"{path / MANIFEST}: {missing!r} is not among the files")
     for name, tensor in manifest.tensors.items():
-        size = DTYPES[tensor.dtype] * int(np.prod(tensor.shape, dtype=np.int64))
+        size = DTYPES[tensor.dtype] * math.prod(tensor.shape)
         if tensor.file not in files or min((tensor.offset, *tensor.shape)) < 0:
             raise BundleError(f"{path / MANIFEST}: tensor {name!r} has no place to lie")
         if tensor.offset + size > files[tensor.file].bytes:
@@ -360,6 +368,8 @@ def _check_references(path: Path, manifest: Manifest) -> None:
     for golden in manifest.golden:
         if golden.graph not in manifest.graphs:
             raise BundleError(f"{path / MANIFEST}: golden vectors for no graph: {golden.graph!r}")
+        if golden.outputs.keys() != manifest.graphs[golden.graph].outputs.keys():
+            raise BundleError(f"{path / MANIFEST}: golden vectors miss outputs of {golden.graph!r}")
         for name in (*golden.inputs.values(), *golden.outputs.values()):
             if name not in manifest.tensors:
                 raise BundleError(f"{path / MANIFEST}: golden vectors name no tensor: {name!r}")
@@ -367,25 +377,27 @@ def _check_references(path: Path, manifest: Manifest) -> None:
 
 
 def _check_model_tensors(path: Path, manifest: Manifest) -> None:
-    """The item table must have the shape that the model's sizes imply."""
+    """The item table must have the types and shapes that the model's sizes imply."""
     model, tensors = manifest.model, manifest.tensors
     missing = {"content", "content_scale", "delta", "delta_scale", "projection", "popularity"}
     missing -= tensors.keys()
     if missing:
         raise BundleError(f"{path / MANIFEST}: no tensor {min(missing)!r}")
-    n = tensors["content"].shape[0]
+    n = next(iter(tensors["content"].shape), 0)
     expected = {
-        "content": (n, model.content_d),
-        "content_scale": (n,),
-        "delta": (n, model.d),
-        "delta_scale": (n,),
-        "projection": (model.content_d, model.d),
-        "popularity": (n,),
+        "content": ("int8", (n, model.content_d)),
+        "content_scale": ("float32", (n,)),
+        "delta": ("int8", (n, model.d)),
+        "delta_scale": ("float32", (n,)),
+        "projection": ("float32", (model.content_d, model.d)),
+        "popularity": ("float32", (n,)),
     }
-    for name, shape in expected.items():
-        if tensors[name].shape != shape:
+    for name, (dtype, shape) in expected.items():
+        have = tensors[name]
+        if (have.dtype, have.shape) != (dtype, shape):
             raise BundleError(
-                f"{path / MANIFEST}: tensor {name!r} is {tensors[name].shape}, expected {shape}"
+                f"{path / MANIFEST}: tensor {name!r} is {have.dtype} {have.shape}, "
+                f"expected {dtype} {shape}"
             )
 
 

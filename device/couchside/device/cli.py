@@ -88,11 +88,9 @@ def find_title(client: Client, words: str, profile_id: str) -> dict[str, Any]:
     same = [card for card in cards if card["name"].casefold() == words.casefold()]
     if len(same) == 1:
         return _title(client, same[0]["title_id"], profile_id)
-    near = "\n".join(f"  {card['title_id']}  {card['name']}" for card in (same or cards)[:8])
+    near = "".join(f"\n  {card['title_id']}  {card['name']}" for card in (same or cards)[:8])
     problem = "several titles are called so" if same else "no title is called so"
-    raise AmbiguousError(
-        f"{words!r}: {problem}; name one by its id" + (f":\n{near}" if near else "")
-    )
+    raise AmbiguousError(f"{words!r}: {problem}; name one by its id{near and ':'}{near}")
 
 
 def _title(client: Client, title_id: str, profile_id: str) -> dict[str, Any]:

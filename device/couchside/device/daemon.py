@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("couchside.device")
 
 OK, FAILED, USAGE = 0, 1, 2
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 TICK_S = 15.0
 """Between two looks at the clock; a TV in standby should not be woken more often."""
 

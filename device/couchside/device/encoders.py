@@ -33,7 +33,7 @@ _STOP_WORDS = frozenset(("the", "a", "an", "of", "and", "in", "to"))
 
 def words(text: str) -> list[str]:
     """Lower-case words without accents (NFKD), in order."""
-    folded = unicodedata.normalize("NFKD", text.casefold())
+    folded = unicodedata.normalize("NFKD", text).casefold()  # in this order: № is No is no
     plain = "".join(char for char in folded if not unicodedata.combining(char))
     return _WORD.findall(plain)
 

@@ -47,7 +47,7 @@ def why(answer: Any) -> str:
     name = names.get(answer["title_id"], answer["title_id"])
     place = f"{name} is in the row {row!r}" if row else f"{name} is not on the shelf"
     reason = reason_text(answer["reason"], names)
-    return f"{place}: {reason}" if reason else f"{place}; nothing that was watched moves it much"
+    return f"{place}: {reason}" if reason else f"{place}; no single thing that was watched moves it"
 
 
 def reason_text(reason: Mapping[str, Any] | None, names: Mapping[str, str]) -> str:
@@ -55,7 +55,7 @@ def reason_text(reason: Mapping[str, Any] | None, names: Mapping[str, str]) -> s
     if reason is None:
         return ""
     evidence = " and ".join(names.get(title, title) for title in reason["evidence"])
-    return {
+    words = {
         "unfinished": "you stopped in the middle",
         "next_episode": f"follows {evidence}" if evidence else "the next episode",
         "watched": f"because of {evidence}",
@@ -63,7 +63,8 @@ def reason_text(reason: Mapping[str, Any] | None, names: Mapping[str, str]) -> s
         "on_now": "on the air now",
         "new_here": "new here",
         "popular": "watched by many",
-    }.get(reason["code"], reason["code"])
+    }
+    return words.get(reason["code"], str(reason["code"]))
 
 
 def _card(card: Mapping[str, Any], names: Mapping[str, str]) -> str:
@@ -117,10 +118,8 @@ def profiles(answer: Any) -> str:
 
 def loaded(answer: Any) -> str:
     """What became of a source, with its first problems."""
-    lines = [
-        f"{answer['source']}: {answer['titles']} titles, {answer['known']} known to the Bundle,"
-        f" {answer['problems']} problems"
-    ]
+    counts = f"{answer['titles']} titles, {answer['known']} known to the Bundle"
+    lines = [f"{answer['source']}: {counts}, {answer['problems']} problems"]
     lines += [f"  {problem}" for problem in answer["first_problems"]]
     if answer["problems"] > len(answer["first_problems"]):
         lines.append("  …")

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from couchside.device.bundle import open_bundle
 from couchside.device.durable import sync_folder
 from couchside.device.errors import BundleError, RuntimeUnavailableError
 
@@ -56,7 +55,7 @@ class Slots:
             BundleError: it is not a good Bundle, or the copy is not.
             OSError: the folder can't be written.
         """
-        bundle = open_bundle(source)
+        bundle = _open(source)
         target = self.root / bundle.bundle_id
         if not _opens(target):
             shutil.rmtree(target, ignore_errors=True)
@@ -69,7 +68,7 @@ class Slots:
             sync_folder(part)
             part.rename(target)
             sync_folder(self.root)
-        return open_bundle(target)
+        return _open(target)
 
     def activate(self, bundle: Bundle) -> None:
         """Make a placed Bundle ``current``; what was current becomes ``previous``.
@@ -77,12 +76,37 @@ class Slots:
         The switch itself is one rename: at every moment ``current`` is the old or the new one.
         """
         self._check_placed(bundle)
+        self.switch(bundle.bundle_id)
+
+    def adopt(self, part: Path, bundle_id: str) -> None:
+        """Place a folder that was made inside ``root`` and checked there; needs no copy.
+
+        Args:
+            part: ``root / (bundle_id + ".part")``, every file in it already on the disk.
+            bundle_id: SHA-256 of its manifest.
+
+        Raises:
+            OSError: the folder can't be written, or the Bundle is placed already.
+        """
+        sync_folder(part)
+        part.rename(self.root / bundle_id)
+        sync_folder(self.root)
+
+    def switch(self, bundle_id: str, *, proven: bool = True) -> None:
+        """Make the placed Bundle of this id ``current``.
+
+        Args:
+            bundle_id: names its folder.
+            proven: whether what is current now deserves to become ``previous``; if not, it goes
+                and ``previous`` stays, so that the last Bundle that ran well is never lost.
+        """
         current = self.path(Slot.CURRENT)
-        if current is not None and current != bundle.path.resolve():
+        keep = proven or self.path(Slot.PREVIOUS) is None
+        if keep and current is not None and current.name != bundle_id:
             self._link(Slot.PREVIOUS, current.name)
         if self.path(Slot.FACTORY) is None:
-            self._link(Slot.FACTORY, bundle.bundle_id)
-        self._link(Slot.CURRENT, bundle.bundle_id)
+            self._link(Slot.FACTORY, bundle_id)
+        self._link(Slot.CURRENT, bundle_id)
         self._delete_unlinked()
 
     def _check_placed(self, bundle: Bundle) -> None:
@@ -149,7 +173,7 @@ def _try(
 ) -> Bundle | None:
     """The Bundle in ``path`` if it may run and passes; otherwise the reason goes to ``skipped``."""
     try:
-        bundle = open_bundle(path)
+        bundle = _open(path)
     except BundleError as error:
         skipped[slot.value] = str(error)
         return None
@@ -171,7 +195,7 @@ def _try(
 
 def _opens(path: Path) -> bool:
     try:
-        open_bundle(path)
+        _open(path)
     except BundleError:
         return False
     return True
@@ -189,6 +213,13 @@ def _nothing_runs(slots: Slots, skipped: Mapping[str, str]) -> str:
         return f"{slots.root}: no Bundle installed; run couchside-device install BUNDLE"
     reasons = "; ".join(f"{slot}: {why}" for slot, why in skipped.items())
     return f"{slots.root}: no installed Bundle runs ({reasons}); install another"
+
+
+def _open(path: Path) -> Bundle:
+    # Late: it brings numpy, which an installer that only switches slots should not carry.
+    from couchside.device.bundle import open_bundle  # noqa: PLC0415
+
+    return open_bundle(path)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -147,14 +147,14 @@ def _tuple(kinds: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
 def _mapping(kind: Any, value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StrictError(path, f"must be an object, not {_name(value)}")
-    return {key: _convert(kind, item, _join(path, key)) for key, item in value.items()}
+    return {_scalar(str, k, path): _convert(kind, v, _join(path, k)) for k, v in value.items()}
 
 
 def _enum(kind: type[Enum], value: Any, path: str) -> Enum:
-    try:
-        return kind(value)
-    except ValueError:
-        raise StrictError(path, f"must be one of {', '.join(m.value for m in kind)}") from None
+    for member in kind:
+        if type(member.value) is type(value) and member.value == value:  # true is not 1
+            return member
+    raise StrictError(path, f"must be one of {', '.join(str(m.value) for m in kind)}")
 
 
 def _scalar(kind: Any, value: Any, path: str) -> Any:

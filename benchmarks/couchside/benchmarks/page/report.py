@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from couchside.benchmarks.budgets import Line
     from couchside.device.quality import Interval
     from couchside.device.records import Reason, RowCode
 
-Outcome = Literal["zapped", "left", "stopped", "paused", "finished"]
+Outcome = Literal["zapped", "left", "stopped", "finished"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,17 @@ class ShownCard:
     ends_at: float | None = None
     episode: str | None = None
     """For example "S2 E7"."""
+
+    @property
+    def on_air(self) -> bool:
+        """Whether it is a broadcast; the shelf shows those only while they run."""
+        return self.starts_at is not None
+
+    def gone(self, now: float) -> float | None:
+        """Share of it that is over, in [0, 1]: watched, or of a broadcast's time; None if none."""
+        if self.starts_at is None or self.ends_at is None:
+            return self.progress
+        return min(max((now - self.starts_at) / (self.ends_at - self.starts_at), 0.0), 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,7 @@ class Scene:
     began_at: float
     ended_at: float
     outcome: Outcome
+    genres: tuple[str, ...] = ()
     channel: str | None = None
     fraction: float | None = None
     """Watched share of an on-demand title, in [0, 1]."""
@@ -128,19 +141,9 @@ class Latency:
     what: str
     n: int
     p50_ms: float
-    p99_ms: float
+    p99_ms: float | None
+    """None where too few runs stand behind it."""
     longest_ms: float
-    limit_ms: float | None = None
-    """Budget of the 99th percentile."""
-
-
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """One figure of the daemon's memory after ``rows`` answers."""
-
-    what: str
-    bytes: int
-    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,8 @@ class DemoReport:
     """Events that the rankings were to predict."""
     users: int
     latencies: tuple[Latency, ...]
-    memories: tuple[Memory, ...]
+    promises: tuple[Line, ...]
+    """Those that this run measured, beside their budgets."""
     sockets: Sockets
     parts: tuple[Timed, ...]
     facts: tuple[tuple[str, str], ...]

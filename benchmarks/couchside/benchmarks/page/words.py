@@ -5,27 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
-from couchside.device.records import ReasonCode, RowCode
+from couchside.device import screen
+from couchside.device.records import ReasonCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from couchside.benchmarks.page.report import Scene, ShownCard, ShownRow
     from couchside.device.quality import Interval
+    from couchside.device.records import RowCode
 
-HEADINGS = {
-    RowCode.CONTINUE_WATCHING: "Continue watching",
-    RowCode.FOR_YOU: "For you",
-    RowCode.BECAUSE_YOU_WATCHED: "Because you watched",
-    RowCode.LIVE_NOW: "On now",
-    RowCode.NEW: "New here",
-    RowCode.POPULAR: "Popular",
-}
 OUTCOMES = {
     "zapped": "passed by",
     "left": "tuned away",
     "stopped": "stopped",
-    "paused": "left it paused",
     "finished": "saw it to the end",
 }
 OPINIONS = {"like": "liked it", "dislike": "did not like it"}
@@ -33,61 +26,65 @@ OPINIONS = {"like": "liked it", "dislike": "did not like it"}
 
 def heading(row: ShownRow) -> str:
     """The heading of a row."""
-    words = HEADINGS[row.code]
-    return f"{words} {row.seed}" if row.seed else words
+    return screen.HEADINGS[row.code].format(name=row.seed)
+
+
+def row_name(code: RowCode) -> str:
+    """The heading without the title that a row may name."""
+    return screen.HEADINGS[code].format(name="").strip()
 
 
 def reason(card: ShownCard) -> str:
     """Why the card is there, in a few words; empty where no true reason is known."""
     if card.reason is None:
         return ""
-    because = joined(card.because)
-    match card.reason.code:
-        case ReasonCode.WATCHED:
-            return f"Because you watched {because}"
-        case ReasonCode.SIMILAR_TO:
-            return f"Similar to {because}"
-        case ReasonCode.NEXT_EPISODE:
-            return f"Next after {because}" if because else "Next episode"
-        case ReasonCode.UNFINISHED:
-            return "You stopped here"
-        case ReasonCode.ON_NOW:
-            return "On now"
-        case ReasonCode.NEW_HERE:
-            return "New here"
-        case ReasonCode.POPULAR:
-            return "Watched by many"
+    text = screen.reason_text({"code": card.reason.code, "evidence": card.because}, {})
+    return text[:1].upper() + text[1:]
+
+
+def caption(card: ShownCard, utc_offset_h: float) -> str:
+    """What stands under a card: channel and end of a broadcast, else the reason."""
+    if card.on_air and card.ends_at is not None:
+        return f"{card.channel or 'On air'}, until {clock(card.ends_at, utc_offset_h)}"
+    return reason(card)
+
+
+def small_print(card: ShownCard) -> str:
+    """Episode and year."""
+    return ", ".join(filter(None, (card.episode, str(card.year or ""))))
+
+
+def facts(card: ShownCard) -> str:
+    """Episode, year and up to three genres."""
+    return ", ".join(filter(None, (small_print(card), *card.genres[:3])))
 
 
 def because(card: ShownCard) -> str:
     """The same as a whole sentence that says how it is known."""
     if card.reason is None:
         return f"Nothing in the history moves {card.name}, so its card gives no reason."
-    evidence = joined(card.because)
-    match card.reason.code:
-        case ReasonCode.WATCHED:
-            return (
-                f"Without {evidence} in the history, {card.name} would fall furthest "
-                "down the ranking. The TV left it out and looked."
-            )
-        case ReasonCode.SIMILAR_TO:
-            return f"Of everything on this TV, {card.name} is among the nearest to {evidence}."
-        case ReasonCode.NEXT_EPISODE:
-            return f"{card.name} follows {evidence or 'the episode before it'}, just finished."
-        case ReasonCode.UNFINISHED:
-            return f"{card.name} was started and left {percent(card.progress)} in."
-        case ReasonCode.ON_NOW:
-            return f"{card.name} is on {card.channel or 'air'} at this moment."
-        case ReasonCode.NEW_HERE:
-            return f"{card.name} became available in the last days."
-        case ReasonCode.POPULAR:
-            return f"{card.name} was watched by many when the Bundle was made."
+    words = {
+        ReasonCode.WATCHED: "Take {either} out of the history, and {name} falls further down the "
+        "ranking than for anything else that the TV tried.",
+        ReasonCode.SIMILAR_TO: "Few titles on this TV are nearer to {evidence} than {name} is.",
+        ReasonCode.NEXT_EPISODE: "{name} is the next episode after {evidence}, just finished.",
+        ReasonCode.UNFINISHED: "{name} was started and left {progress} in.",
+        ReasonCode.ON_NOW: "{name} is on the air at this moment.",
+        ReasonCode.NEW_HERE: "{name} became available in the last days.",
+        ReasonCode.POPULAR: "{name} was watched by many when the Bundle was made.",
+    }[card.reason.code]
+    return words.format(
+        name=card.name,
+        either=" or ".join(card.because),
+        evidence=joined(card.because),
+        progress=percent(card.progress),
+    )
 
 
 def scene(happening: Scene) -> str:
     """What happened, after the viewer's name and the title's."""
     words = [OUTCOMES[happening.outcome]]
-    if happening.fraction is not None and happening.outcome in ("stopped", "paused"):
+    if happening.fraction is not None and happening.outcome == "stopped":
         words[0] += f" at {percent(happening.fraction)}"
     if happening.opinion is not None:
         words.append(OPINIONS[happening.opinion])
@@ -95,7 +92,7 @@ def scene(happening: Scene) -> str:
 
 
 def joined(names: Sequence[str]) -> str:
-    """ "A", "A and B", "A, B and C"."""
+    """Names in a sentence: A; A and B; A, B and C."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
 
@@ -114,8 +111,14 @@ def span(seconds: float) -> str:
     """A duration, such as "48 s", "12 min" or "1 h 40 min"."""
     if seconds < 99.5:
         return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    parts = (f"{hours} h" if hours else "", f"{minutes} min" if minutes else "")
+    return " ".join(filter(None, parts))
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun, such as "1 row" or "1,000 rows"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def size(count: float) -> str:
@@ -135,13 +138,27 @@ def percent(fraction: float | None) -> str:
     return "part of the way" if fraction is None else f"{100 * fraction:.0f} %"
 
 
-def change(interval: Interval | None) -> str:
+def change(interval: Interval | None, digits: int = 1) -> str:
     """A relative change with its 95 % interval, such as "+8.1 % [+2.0, +14.3]"."""
     if interval is None:
         return "–"
-    low, mean, high = (_signed(100 * value) for value in (interval.low, interval.mean, interval.high))
+    values = (interval.mean, interval.low, interval.high)
+    mean, low, high = (signed(100 * value, digits) for value in values)
     return f"{mean} % [{low}, {high}]"
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "−")
+def signed(value: float, digits: int = 1) -> str:
+    """With its sign, zero without, and a real minus."""
+    text = f"{value:+.{digits}f}"
+    return text[1:] if not float(text) else text.replace("-", "−")
+
+
+def tick(fraction: float) -> str:
+    """A relative change at a plot's tick, such as "+50 %"."""
+    return f"{signed(100 * fraction, 0)} %"
+
+
+def measured(value: float, unit: str) -> str:
+    """A number with as many digits as mean something, and its unit."""
+    digits = 2 if abs(value) < 10 else 1
+    return f"{value:,.{digits}f} {unit}".replace("-", "−")

@@ -7,16 +7,16 @@ so answering never waits for loading.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from couchside.device.records import TitleKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
@@ -35,6 +35,8 @@ class Catalogue:
     """n titles, one row each; d is the width of item vectors. Times are POSIX seconds."""
 
     title_ids: list[str]
+    item_row: NDArray[np.int32]
+    """[n]; of the Bundle's item table, UNKNOWN where the Bundle does not know the title."""
     vectors: NDArray[np.float32]
     """[n, d]; a zero row has no vector yet."""
     popularity: NDArray[np.float32]
@@ -170,28 +172,53 @@ class Catalogue:
         return KINDS[self.kind[row]], None if math.isnan(duration) else duration
 
 
-_COLUMNS = (
-    *(
-        "title_id",
-        "source",
-        "item_row",
-        "digest",
-        "kind",
-        "series_id",
-        "season",
-        "episode",
-        "maturity",
-    ),
-    *("duration_s", "starts_at", "ends_at", "available_from", "available_until", "added_at"),
-)
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the arrays take from a title; the names are those of cache.db's columns."""
+
+    title_id: str
+    kind: str
+    digest: str
+    """Of its text; programmes of equal text are one programme, repeated."""
+    source: str | None = None
+    """None: it is kept for the history and can't be shown."""
+    item_row: int | None = None
+    series_id: str | None = None
+    season: int | None = None
+    episode: int | None = None
+    maturity: int | None = None
+    duration_s: float | None = None
+    starts_at: float | None = None
+    ends_at: float | None = None
+    available_from: float | None = None
+    available_until: float | None = None
+    added_at: float | None = None
+    vector: bytes | None = None
+    """Float32, little-endian [d], if it was made here."""
+
+
+COLUMNS = tuple(field.name for field in fields(Facts) if field.name != "vector")
 
 
 def build(cache: TitleCache, bundle: Bundle) -> Catalogue:
     """The arrays of everything in ``cache``; without vectors while it belongs to another Bundle."""
-    n, d = cache.count(), bundle.model.d
-    belongs = cache.bundle_id() == bundle.bundle_id
+    rows = (Facts(*row) for row in cache.columns(COLUMNS))
+    titles = arrange(rows, n=cache.count(), d=bundle.model.d)
+    if cache.bundle_id() != bundle.bundle_id:
+        titles.vectors[:] = 0.0
+        return titles
+    known = np.flatnonzero(titles.item_row >= 0)
+    if len(known):
+        titles.vectors[known] = bundle.item_vectors()[titles.item_row[known]]
+        titles.popularity[known] = bundle.tensor("popularity")[titles.item_row[known]]
+    return titles
+
+
+def arrange(facts: Iterable[Facts], *, n: int, d: int) -> Catalogue:
+    """Write ``n`` titles into arrays; those with an item row still lack vector and popularity."""
     titles = Catalogue(
         title_ids=[],
+        item_row=np.full(n, UNKNOWN, np.int32),
         vectors=np.zeros((n, d), np.float32),
         popularity=np.zeros(n, np.float32),
         kind=np.zeros(n, np.int8),
@@ -206,59 +233,47 @@ def build(cache: TitleCache, bundle: Bundle) -> Catalogue:
         added_at=np.full(n, -np.inf),
     )
     groups: dict[str, int] = {}
-    item_rows = np.full(n, -1, np.int64)
-    for row, (columns, vector) in enumerate(_rows(cache)):
-        _fill(titles, row, columns, groups)
-        if not belongs:
-            continue
-        if columns["item_row"] is not None:
-            item_rows[row] = columns["item_row"]
-        elif vector is not None:
-            titles.vectors[row] = np.frombuffer(vector, "<f4")
-    known = np.flatnonzero(item_rows >= 0)
-    if len(known):
-        titles.vectors[known] = bundle.item_vectors()[item_rows[known]]
-        titles.popularity[known] = bundle.tensor("popularity")[item_rows[known]]
+    for row, title in enumerate(facts):
+        _fill(titles, row, title)
+        titles.group[row] = groups.setdefault(_group_key(title), len(groups))
     return titles
 
 
-def _rows(cache: TitleCache) -> Iterator[tuple[dict[str, Any], bytes | None]]:
-    for *values, vector in cache.columns(_COLUMNS):
-        yield dict(zip(_COLUMNS, values, strict=True)), vector
+def _fill(titles: Catalogue, row: int, title: Facts) -> None:
+    """Write one title's facts into the arrays."""
+    titles.title_ids.append(title.title_id)
+    titles.kind[row] = KINDS.index(TitleKind(title.kind))
+    if title.episode is not None:
+        titles.order[row] = (title.season or 0) * EPISODES + title.episode
+    for name in ("item_row", "maturity", "duration_s", "added_at"):
+        value = getattr(title, name)
+        if value is not None:
+            getattr(titles, name)[row] = value
+    if title.vector is not None:
+        titles.vectors[row] = np.frombuffer(title.vector, "<f4")
+    if title.source is not None:
+        _fill_windows(titles, row, title)
 
 
-def _fill(titles: Catalogue, row: int, columns: dict[str, Any], groups: dict[str, int]) -> None:
-    """Write one title's columns into the arrays."""
-    titles.title_ids.append(columns["title_id"])
-    kind = TitleKind(columns["kind"])
-    titles.kind[row] = KINDS.index(kind)
-    titles.group[row] = groups.setdefault(_group_key(kind, columns), len(groups))
-    if columns["episode"] is not None:
-        titles.order[row] = (columns["season"] or 0) * EPISODES + columns["episode"]
-    for name in ("maturity", "duration_s", "added_at"):
-        if columns[name] is not None:
-            getattr(titles, name)[row] = columns[name]
-    if columns["source"] is not None:
-        _fill_windows(titles, row, columns, live=kind is TitleKind.PROGRAMME)
-
-
-def _group_key(kind: TitleKind, columns: dict[str, Any]) -> str:
+def _group_key(title: Facts) -> str:
     """What makes two titles "the same thing" to a viewer: one series, or one repeated programme."""
-    if columns["series_id"]:
-        return f"series {columns['series_id']}"
-    if kind is TitleKind.SERIES:
-        return f"series {columns['title_id']}"
-    if kind is TitleKind.PROGRAMME:
-        return f"text {columns['digest']}"
-    return f"title {columns['title_id']}"
+    if title.series_id:
+        return f"series {title.series_id}"
+    if title.kind == TitleKind.SERIES:
+        return f"series {title.title_id}"
+    if title.kind == TitleKind.PROGRAMME:
+        return f"text {title.digest}"
+    return f"title {title.title_id}"
 
 
-def _fill_windows(titles: Catalogue, row: int, columns: dict[str, Any], *, live: bool) -> None:
+def _fill_windows(titles: Catalogue, row: int, title: Facts) -> None:
     """When a title can be chosen, and when it is broadcast."""
-    starts, ends = columns["starts_at"], columns["ends_at"]
-    since, until = columns["available_from"], columns["available_until"]
+    starts, ends = title.starts_at, title.ends_at
+    since, until = title.available_from, title.available_until
+    live = title.kind == TitleKind.PROGRAMME
     if live and starts is not None and ends is not None:
-        titles.starts_at[row], titles.ends_at[row] = starts, ends
+        titles.starts_at[row] = starts
+        titles.ends_at[row] = ends if until is None else min(ends, until)
         if math.isnan(titles.duration_s[row]):
             titles.duration_s[row] = ends - starts
     if not live or since is not None or until is not None:  # a programme: only with catch-up

@@ -163,7 +163,7 @@ class TitleCache:
         if not words:
             return []
         # Quoted, so that nothing a viewer says can be FTS syntax.
-        terms = ['"' + word.replace('"', '""') + '"' for word in words]
+        terms = ['"' + word.replace('"', '""').replace("\0", " ") + '"' for word in words]
         with self._lock:
             rows = self._db.execute(
                 "SELECT titles.title_id FROM words JOIN titles ON titles.row = words.rowid"

@@ -5,6 +5,7 @@ One load at a time, in its caller's thread, while answers go on from the moment 
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from couchside.device.household.moments import Household
     from couchside.device.models import Models
     from couchside.device.records import Title
+
+_log = logging.getLogger(__name__)
 
 
 class Library:
@@ -105,10 +108,20 @@ class Library:
             self._publish()
 
     def adopt(self) -> None:
-        """Make the cached titles fit the running Bundle, if they do not; may take seconds."""
+        """Make the cached titles fit the running Bundle, if they do not; may take seconds.
+
+        Never raises, as it is a thread's whole work: a stop leaves it to the next start.
+        """
         with self._loading:
-            if not self._intake.belongs():
+            if self._intake.belongs():
+                return
+            try:
                 self._adopt()
+            except BundleError as error:
+                self._failed(str(error))
+            except CatalogueError as error:
+                _log.info("titles do not fit the new Bundle yet: %s", error)
+            else:
                 self._publish()
 
     def drop_unwatched(self) -> None:

@@ -180,7 +180,7 @@ class Household:
     def _read_members(self, catalogue: Catalogue) -> dict[str, Member]:
         members = {}
         for profile in self._store.profiles():
-            stored = self._store.events(profile_id=profile.profile_id)
+            stored = self._store.history(profile.profile_id)
             viewings = fold(((one.sequence, one.event) for one in stored), catalogue.facts)
             members[profile.profile_id] = self._member(catalogue, profile, viewings)
         return members

@@ -28,6 +28,8 @@ HOUSEHOLD = "household"
 
 RECENT = 1000
 """Events among which a repeated heartbeat is recognised; other kinds are recognised for ever."""
+PAGE = 500
+"""Events read at once."""
 TRIM_EVERY = 1000
 """Events between two looks at whether history.db has grown too large."""
 
@@ -161,6 +163,13 @@ class HistoryStore:
                 (after, profile_id, limit),
             )
             return [_stored(row) for row in rows]
+
+    def history(self, profile_id: str) -> Iterator[Stored]:
+        """All events of a profile, oldest first, a page at a time: a long life fits in little."""
+        after = 0
+        while page := self.events(after=after, limit=PAGE, profile_id=profile_id):
+            yield from page
+            after = page[-1].sequence
 
     def profiles(self) -> list[Profile]:
         """All profiles, by id."""

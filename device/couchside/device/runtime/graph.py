@@ -52,14 +52,23 @@ class Graph:
             )
         native = {}
         for name, port in inputs.items():
-            value = np.ascontiguousarray(feeds[name], dtype=port.dtype)
-            if value.shape != port.shape:
+            value = np.asarray(feeds[name])
+            fits = np.can_cast(value.dtype, port.dtype, "same_kind")  # never 0.7 to 0
+            if value.shape != port.shape or not fits:
                 raise BundleError(
-                    f"{self.record.file}: input {name!r} is {value.shape}, takes {port.shape}"
+                    f"{self.record.file}: input {name!r} is {value.dtype} {value.shape}, "
+                    f"takes {port.dtype} {port.shape}"
                 )
-            native[port.tensor] = value
-        results = self._backend.run(native)
-        return {name: results[port.tensor] for name, port in self.record.outputs.items()}
+            native[port.tensor] = np.ascontiguousarray(value, dtype=port.dtype)
+        try:
+            results = self._backend.run(native)
+        except Exception as error:  # each runtime has its own, and some have no common base
+            raise BundleError(f"{self.record.file}: the runtime can't run it: {error}") from error
+        answers = {name: results[port.tensor] for name, port in self.record.outputs.items()}
+        for name, value in answers.items():
+            if not np.isfinite(value).all():
+                raise BundleError(f"{self.record.file}: output {name!r} is not finite")
+        return answers
 
 
 def open_graph(bundle: Bundle, name: str, *, threads: int = 1) -> Graph:
@@ -113,8 +122,9 @@ def check_golden(bundle: Bundle, *, threads: int = 1) -> dict[str, float]:
     Raises:
         BundleError: an answer is too far from the lab's, or not finite.
     """
-    if not bundle.manifest.golden:
-        raise BundleError(f"{bundle.path}: it carries no golden vectors; refuse it")
+    checked = {golden.graph for golden in bundle.manifest.golden}
+    for graph in sorted(bundle.manifest.graphs.keys() - checked):
+        raise BundleError(f"{bundle.path}: it carries no golden vectors of {graph!r}; refuse it")
     lowest: dict[str, float] = {}
     graphs: dict[str, Graph] = {}
     for golden in bundle.manifest.golden:

@@ -28,11 +28,11 @@ class LiteRTBackend:
         with _quiet_stderr():
             self._interpreter = interpreter_class(model_path=path, num_threads=threads)
             self._interpreter.allocate_tensors()
-        wanted = {port.tensor for port in record.inputs.values()}
+        wanted = {port.tensor for port in (*record.inputs.values(), *record.outputs.values())}
         runner = self._interpreter.get_signature_runner()
-        have = set(runner.get_input_details())
+        have = {*runner.get_input_details(), *runner.get_output_details()}
         if wanted != have:
-            raise BundleError(f"{path}: the graph takes {sorted(have)}, not {sorted(wanted)}")
+            raise BundleError(f"{path}: the graph has {sorted(have)}, not {sorted(wanted)}")
         self._run = runner
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:

@@ -36,11 +36,11 @@ class OnnxRuntimeBackend:
             )
         except Exception as error:
             raise BundleError(f"{path}: onnxruntime can't load it: {error}") from error
-        wanted = {port.tensor for port in record.inputs.values()}
-        have = {port.name for port in self._session.get_inputs()}
-        if wanted != have:
-            raise BundleError(f"{path}: the graph takes {sorted(have)}, not {sorted(wanted)}")
+        wanted = {port.tensor for port in (*record.inputs.values(), *record.outputs.values())}
         self._outputs = [port.name for port in self._session.get_outputs()]
+        have = {*(port.name for port in self._session.get_inputs()), *self._outputs}
+        if wanted != have:
+            raise BundleError(f"{path}: the graph has {sorted(have)}, not {sorted(wanted)}")
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Compute every output."""

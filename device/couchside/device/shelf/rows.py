@@ -31,6 +31,9 @@ DAY = 86_400.0
 SEEDS = 6
 """Last titles that may seed a "because you watched" row, whether or not they make one."""
 
+POPULAR_SHARE = 0.01
+"""Of the most popular title's share: less is not "watched by many"."""
+
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
@@ -247,7 +250,8 @@ class Shelf:
 
     def _popular(self) -> Iterator[Place]:
         popularity = self.catalogue.popularity
-        watched = self._free(self.discoverable & (popularity > 0))
+        least = POPULAR_SHARE * float(popularity.max(initial=0.0))
+        watched = self._free(self.discoverable & (popularity > 0.0) & (popularity >= least))
         for row in top_k(popularity, self.settings.cards, watched):
             yield self._place(int(row), Reason(ReasonCode.POPULAR))
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from couchside.benchmarks.errors import UsageError
-from couchside.benchmarks.signature import read_signature
+from couchside.benchmarks.timing.signature import read_signature
 from couchside.device.bundle import open_bundle
 from couchside.device.features import GAPS, SIGNALS
 from couchside.device.ranker import UserModel, score, top_k
@@ -26,14 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from couchside.benchmarks.timing.choice import BackendChoice, Choice, Scenario
     from couchside.device.bundle import Bundle, GraphRecord, QualityRecord, RuntimeName
-
-GraphName = Literal["user_model", "text_encoder", "training_step"]
-Scenario = Literal["graph", "rank"]
-BackendChoice = Literal["auto", "litert", "onnxruntime", "tensorrt"]
-GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
-SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
-BACKENDS: tuple[BackendChoice, ...] = get_args(BackendChoice)
 
 READS: dict[RuntimeName, str] = {
     "litert": ".tflite",
@@ -42,21 +36,6 @@ READS: dict[RuntimeName, str] = {
 }
 """Files that each backend opens."""
 DEFAULT: dict[str, RuntimeName] = {".tflite": "litert", ".onnx": "onnxruntime"}
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What was asked for on the command line."""
-
-    scenario: Scenario = "graph"
-    graph: GraphName | None = None
-    """None is ``user_model`` of a Bundle, and the only graph of a bare file."""
-    backend: BackendChoice = "auto"
-    threads: int = 1
-    k: int = 100
-    """Titles that the scenario ``rank`` picks."""
-    seed: int = 0
-    """Of random inputs and of the invented history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +125,9 @@ def _file_workload(path: Path, choice: Choice) -> Workload:
     if choice.scenario != "graph" or choice.graph is not None:
         raise UsageError(f"{path} is one bare graph: --scenario and --graph need a Bundle")
     if path.suffix not in DEFAULT:
-        raise UsageError(f"{path}: model files end in {' or '.join(DEFAULT)}; give one, or a Bundle")
+        raise UsageError(
+            f"{path}: model files end in {' or '.join(DEFAULT)}; give one, or a Bundle"
+        )
     backend = _backend(choice.backend, path.name, DEFAULT[path.suffix])
     raw = path.read_bytes()
     artefact = Artefact(str(path), "file", hashlib.sha256(raw).hexdigest(), len(raw))
@@ -232,9 +213,7 @@ def _history(
     )
 
 
-def _bare(
-    path: Path, backend: RuntimeName, choice: Choice
-) -> Callable[[], Callable[[], object]]:
+def _bare(path: Path, backend: RuntimeName, choice: Choice) -> Callable[[], Callable[[], object]]:
     """A model file as it is; reading its signature is part of its loading."""
 
     def load() -> Callable[[], object]:

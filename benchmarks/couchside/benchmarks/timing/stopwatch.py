@@ -10,6 +10,7 @@ a shared machine can take the processor away, but can't make a run use more of i
 from __future__ import annotations
 
 import gc
+import resource
 import time
 from array import array
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from couchside.benchmarks.timing.choice import Plan
 
 MOST_RUNS = 10_000_000
 """Runs kept at most (160 MB of times): a bound for long durations of short runs."""
@@ -31,30 +34,29 @@ class Clocks:
     cpu: Callable[[], int] = time.process_time_ns
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How long to run."""
-
-    warmup_ns: int
-    iterations: int
-    """Fewest timed runs."""
-    duration_ns: int
-    """Shortest time for the timed runs together."""
-
-    def met(self, runs: int, elapsed_ns: int) -> bool:
-        """Whether both minimums are met."""
-        enough = runs >= self.iterations and elapsed_ns >= self.duration_ns
-        return enough or runs >= MOST_RUNS
-
-
 @dataclass(slots=True)
 class Samples:
-    """Durations in nanoseconds, in order."""
+    """Durations of the runs in nanoseconds, in order."""
 
-    wall: array[int] = field(default_factory=lambda: array("q"))
-    cpu: array[int] = field(default_factory=lambda: array("q"))
+    pairs: array[int] = field(default_factory=lambda: array("q"))
+    """Wall, CPU, wall, CPU, …: one array, so that Ctrl-C can't come between the two of a run."""
+    preemptions: int = 0
+    """Times that the kernel took the processor away while the runs were timed."""
     partial: bool = False
     """Interrupted before the minimums were met."""
+
+    def __len__(self) -> int:
+        return len(self.pairs) // 2
+
+    @property
+    def wall(self) -> array[int]:
+        """Wall time of each run."""
+        return self.pairs[0::2]
+
+    @property
+    def cpu(self) -> array[int]:
+        """CPU time of each run."""
+        return self.pairs[1::2]
 
 
 def measure(run: Callable[[], object], plan: Plan, clocks: Clocks | None = None) -> Samples:
@@ -63,11 +65,10 @@ def measure(run: Callable[[], object], plan: Plan, clocks: Clocks | None = None)
     samples = Samples()
     try:
         _warm_up(run, plan, clocks)
-        with no_collections():
+        with no_collections(), _counting_preemptions(samples):
             _time(run, plan, clocks, samples)
     except KeyboardInterrupt:
         samples.partial = True
-        del samples.wall[len(samples.cpu) :]
     return samples
 
 
@@ -81,19 +82,32 @@ def time_once(run: Callable[[], object], clocks: Clocks | None = None) -> int:
 
 def _warm_up(run: Callable[[], object], plan: Plan, clocks: Clocks) -> None:
     began = clocks.wall()
-    while clocks.wall() - began < plan.warmup_ns:
+    while clocks.wall() - began < plan.warmup_ms * 1e6:
         run()
 
 
 def _time(run: Callable[[], object], plan: Plan, clocks: Clocks, samples: Samples) -> None:
     wall, cpu = clocks.wall, clocks.cpu
     began = wall()
-    while not plan.met(len(samples.cpu), wall() - began):
+    while not _met(plan, len(samples), wall() - began):
         cpu_before, before = cpu(), wall()
         run()
         after, cpu_after = wall(), cpu()
-        samples.wall.append(after - before)
-        samples.cpu.append(cpu_after - cpu_before)
+        samples.pairs.extend((after - before, cpu_after - cpu_before))
+
+
+@contextmanager
+def _counting_preemptions(samples: Samples) -> Iterator[None]:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+    try:
+        yield
+    finally:
+        samples.preemptions = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - before
+
+
+def _met(plan: Plan, runs: int, elapsed_ns: int) -> bool:
+    enough = runs >= plan.iterations and elapsed_ns >= plan.duration_s * 1e9
+    return enough or runs >= MOST_RUNS
 
 
 @contextmanager

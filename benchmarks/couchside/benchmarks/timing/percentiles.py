@@ -79,14 +79,15 @@ def check_enough(percents: Sequence[float], runs: int) -> None:
     """Refuse percentiles that ``runs`` runs can't carry.
 
     Raises:
-        UsageError: names the percentile and the runs that it needs.
+        UsageError: names the percentiles and the runs that they need.
     """
-    for percent in percents:
-        if runs < runs_needed(percent):
-            raise UsageError(
-                f"p{percent:g} needs at least {runs_needed(percent):,} runs, {runs:,} are asked "
-                f"for: raise --iterations, or leave {percent:g} out of --percentiles"
-            )
+    refused = [percent for percent in percents if runs < runs_needed(percent)]
+    if refused:
+        names = ", ".join(f"p{percent:g}" for percent in refused)
+        raise UsageError(
+            f"--iterations {runs:,} can't carry {names}, as {TAIL} runs must lie at or beyond a "
+            f"percentile: raise it to {max(map(runs_needed, refused)):,}, or change --percentiles"
+        )
 
 
 def summarize(durations_ns: Sequence[int], percents: Sequence[float]) -> Summary | None:

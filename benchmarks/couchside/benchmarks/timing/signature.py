@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -10,10 +10,10 @@ import numpy as np
 from couchside.benchmarks.errors import UsageError
 from couchside.device.bundle import GraphRecord, PortRecord
 from couchside.device.errors import RuntimeUnavailableError
-from couchside.device.runtime.litert import interpreter_class
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from couchside.device.bundle import RuntimeName
 
@@ -29,6 +29,9 @@ ONNX_DTYPES = {
 }
 
 
+Ports = dict[str, PortRecord]
+
+
 def read_signature(path: Path, backend: RuntimeName) -> GraphRecord:
     """The record of a model file; a dimension that the file leaves open counts as 1.
 
@@ -41,19 +44,28 @@ def read_signature(path: Path, backend: RuntimeName) -> GraphRecord:
     return GraphRecord(path.name, "float32", inputs, outputs)
 
 
-Ports = dict[str, PortRecord]
-
-
 def _litert_ports(path: Path) -> tuple[Ports, Ports]:
     try:
-        runner = interpreter_class()(model_path=str(path)).get_signature_runner()
+        runner = _interpreter(path).get_signature_runner()
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"{path}: LiteRT finds no model with one signature: {error}") from error
 
     def ports(details: dict[str, dict[str, Any]]) -> Ports:
-        return {n: _port(path, n, d["shape"], np.dtype(d["dtype"]).name) for n, d in details.items()}
+        return {
+            n: _port(path, n, d["shape"], np.dtype(d["dtype"]).name) for n, d in details.items()
+        }
 
     return ports(runner.get_input_details()), ports(runner.get_output_details())
+
+
+def _interpreter(path: Path) -> Any:
+    for package in ("ai_edge_litert", "tflite_runtime"):
+        try:
+            module = import_module(f"{package}.interpreter")
+        except ImportError:
+            continue
+        return module.Interpreter(model_path=str(path))
+    raise RuntimeUnavailableError("LiteRT is not installed: pip install 'couchside[litert]'")
 
 
 def _onnx_ports(path: Path) -> tuple[Ports, Ports]:
@@ -69,11 +81,13 @@ def _onnx_ports(path: Path) -> tuple[Ports, Ports]:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
-    except Exception as error:  # noqa: BLE001 - its error classes derive from Exception directly
+    except Exception as error:
         raise UsageError(f"{path}: onnxruntime can't load it: {error}") from error
 
     def ports(nodes: Sequence[Any]) -> Ports:
-        return {n.name: _port(path, n.name, n.shape, ONNX_DTYPES.get(n.type, n.type)) for n in nodes}
+        return {
+            n.name: _port(path, n.name, n.shape, ONNX_DTYPES.get(n.type, n.type)) for n in nodes
+        }
 
     return ports(session.get_inputs()), ports(session.get_outputs())
 

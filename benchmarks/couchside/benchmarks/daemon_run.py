@@ -1,0 +1,211 @@
+"""The day that the promises are about: a stocked TV, a week of history, a thousand shelves.
+
+Films of the sample and a day's guide fill the catalogue; a simulated family watches for a week;
+then the launcher asks for the shelf again and again, while now and then somebody stops a film half
+way or sees it to the end, which the very next shelf has to show. Finding reasons goes on in the
+background meanwhile, as it does on a TV.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from couchside.benchmarks.errors import InvalidRunError
+from couchside.benchmarks.timing.percentiles import NS_PER_MS, nearest_rank
+from couchside.benchmarks.timing.stopwatch import no_collections
+from couchside.compression.data import load_interactions
+from couchside.compression.households import FAMILY, evening, make_guide
+from couchside.compression.recipe import load_recipe
+from couchside.device import strict
+from couchside.device.guide.jsonl import write_jsonl
+from couchside.device.records import EventKind, RowCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from couchside.benchmarks.tv_process import TvProcess
+    from couchside.device.records import Title, ViewingEvent
+    from couchside.device.rpc.client import Client
+
+MB = 1e6
+DAY = 86_400.0
+EVENINGS = 7
+EVENT_EVERY = 20
+"""Shelves between two events: a launcher asks far more often than anybody presses a key."""
+FILM_S = 6000.0
+HALF_WAY = 0.4
+DISCOVERY = {RowCode.FOR_YOU, RowCode.BECAUSE_YOU_WATCHED, RowCode.NEW, RowCode.POPULAR}
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """What there is to watch."""
+
+    films: tuple[Title, ...]
+    guide: str
+    """XMLTV."""
+
+
+@dataclass(slots=True)
+class Calls:
+    """One entry a call of ``rows``, in nanoseconds, and what the shelves failed to show."""
+
+    wall: list[int]
+    cpu: list[int]
+    """CPU time of the whole daemon during the call, work in its background included."""
+    quiet: list[int]
+    """The wall times of calls that no event came close to."""
+    events_missed: int = 0
+
+
+def make_stock(titles: int, *, now: float, seed: int = 1) -> Stock:
+    """Films of the sample and a guide from an hour ago on, ``titles`` programmes and films in all.
+
+    Raises:
+        InvalidRunError: the sample has too few films.
+    """
+    films = load_interactions(load_recipe("tv-small").data).titles
+    guide = make_guide(films, day_start=now - 3600.0, seed=seed)
+    wanted = titles - guide.count("<programme ")
+    if not 0 < wanted <= len(films):
+        raise InvalidRunError(f"{titles} titles can't be made of {len(films)} films and a guide")
+    return Stock(films[:wanted], guide)
+
+
+def run_day(tv: TvProcess, stock: Stock, *, rows: int, now: float) -> dict[str, float]:
+    """Live through it once, on a TV with a Bundle installed and no history.
+
+    Args:
+        tv: off, with an empty state.
+        stock: what there is.
+        rows: how many shelves are asked for.
+        now: POSIX seconds, for the week before.
+
+    Returns:
+        Measurements by name and in units as in ``budgets.toml``.
+
+    Raises:
+        InvalidRunError: the daemon did not do what it was asked.
+    """
+    tv.start()
+    load_s = _fill(tv, stock)
+    events_ms = _live_through(tv.client, _week(stock.films, now))
+    calls = _ask(tv, rows)
+    memory = tv.memory()
+    tv.stop()
+    first_answer_s = tv.start()
+    first_answer_cpu_s = tv.cpu_ns() / 1e9
+    tv.stop()
+    return {
+        "daemon_rss": memory["rss_bytes"] / MB,
+        "daemon_anonymous": memory["anonymous_bytes"] / MB,
+        "events_missed": float(calls.events_missed),
+        "first_answer": first_answer_s,
+        "first_answer_cpu": first_answer_cpu_s,
+        "rows_p50": nearest_rank(sorted(calls.wall), 50) / NS_PER_MS,
+        "rows_p99": nearest_rank(sorted(calls.wall), 99) / NS_PER_MS,
+        "rows_quiet_p95": nearest_rank(sorted(calls.quiet), 95) / NS_PER_MS,
+        "rows_cpu_mean": sum(calls.cpu) / len(calls.cpu) / NS_PER_MS,
+        "rows_cpu_p99": nearest_rank(sorted(calls.cpu), 99) / NS_PER_MS,
+        "event_p50": nearest_rank(sorted(events_ms), 50),
+        "catalogue_load": load_s,
+    }
+
+
+def _fill(tv: TvProcess, stock: Stock) -> float:
+    """Load both sources; seconds that it took."""
+    films, guide = tv.folder / "films.jsonl", tv.folder / "guide.xml"
+    films.write_text("".join(write_jsonl(stock.films)), encoding="utf-8")
+    guide.write_text(stock.guide, encoding="utf-8")
+    began = time.monotonic()
+    for source, path in (("films", films), ("guide", guide)):
+        tv.client.call("catalogue.load", source=source, path=str(path))
+    seconds = time.monotonic() - began
+    titles = tv.client.call("health")["titles"]
+    wanted = len(stock.films) + stock.guide.count("<programme ")
+    if titles != wanted:
+        raise InvalidRunError(f"the TV took {titles} of {wanted} titles")
+    return seconds
+
+
+def _week(films: Sequence[Title], now: float) -> Iterable[ViewingEvent]:
+    for days in range(EVENINGS, 0, -1):
+        yield from evening(FAMILY, films, start=now - days * DAY, seed=days)
+
+
+def _live_through(client: Client, events: Iterable[ViewingEvent]) -> list[float]:
+    """Tell the TV, as its one household; milliseconds until each event was durable.
+
+    Heartbeats, which gather in memory, are told but not counted.
+    """
+    took = []
+    for event in events:
+        params = {k: v for k, v in strict.to_json(event).items() if k != "profile_id"}
+        began = time.perf_counter_ns()
+        client.call("event", **params)
+        if event.kind is not EventKind.PROGRESS:
+            took.append((time.perf_counter_ns() - began) / NS_PER_MS)
+    return took
+
+
+def _ask(tv: TvProcess, rows: int) -> Calls:
+    calls = Calls([], [], [])
+    shelf = tv.client.call("rows")
+    shown: Callable[[Any], bool] | None = None
+    half_seen = None
+    with no_collections():
+        for number in range(rows):
+            if number % EVENT_EVERY == 0:
+                half_seen, shown = _press_key(tv.client, shelf, half_seen, number)
+            cpu, began = tv.cpu_ns(), time.perf_counter_ns()
+            shelf = tv.client.call("rows")
+            calls.wall.append(time.perf_counter_ns() - began)
+            calls.cpu.append(tv.cpu_ns() - cpu)
+            if number % EVENT_EVERY >= EVENT_EVERY // 2:
+                calls.quiet.append(calls.wall[-1])
+            if shown is not None:
+                calls.events_missed += not shown(shelf)
+                shown = None
+    return calls
+
+
+def _press_key(
+    client: Client, shelf: Any, half_seen: str | None, number: int
+) -> tuple[str | None, Callable[[Any], bool]]:
+    """Stop a discovered film half way, or see the one that was stopped to its end.
+
+    Returns:
+        The film that waits half seen, if any, and what the next shelf must show.
+    """
+    if half_seen is None:
+        film = _first_discovery(shelf)
+        _say(client, film, EventKind.STOP, HALF_WAY * FILM_S, number)
+        return film, lambda after: film in _titles(after, {RowCode.CONTINUE_WATCHING})
+    _say(client, half_seen, EventKind.COMPLETE, FILM_S, number)
+    return None, lambda after: half_seen not in _titles(after, set(RowCode))
+
+
+def _say(client: Client, title_id: str, kind: EventKind, position_s: float, number: int) -> None:
+    client.call(
+        "event",
+        event_id=f"bench-{number}",
+        title_id=title_id,
+        kind=kind.value,
+        position_s=position_s,
+        duration_s=FILM_S,
+    )
+
+
+def _first_discovery(shelf: Any) -> str:
+    for row in shelf["rows"]:
+        if row["code"] in DISCOVERY and row["cards"]:
+            return str(row["cards"][0]["title_id"])
+    raise InvalidRunError("the shelf shows nothing new to watch")
+
+
+def _titles(shelf: Any, codes: set[RowCode]) -> set[str]:
+    return {
+        card["title_id"] for row in shelf["rows"] if row["code"] in codes for card in row["cards"]
+    }

@@ -1,0 +1,56 @@
+"""Only a counter may say that a machine was not held back."""
+
+import pytest
+from simulators.jetson import Jetson
+
+from couchside.benchmarks.throttle import judge, read_counters
+
+
+def verdict(jetson, change):
+    before = read_counters(jetson.root)
+    change(jetson)
+    return judge(before, read_counters(jetson.root))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        pytest.param(lambda _: None, "clean", id="nothing"),
+        pytest.param(lambda j: j.count_over_current(1, 1), "throttled", id="under-voltage"),
+        pytest.param(lambda j: j.count_over_current(2, 4), "throttled", id="average over-current"),
+        pytest.param(lambda j: j.count_over_current(3, 150), "suspect", id="peaks at full power"),
+        pytest.param(lambda j: j.cool(0, 3), "clean", id="a faster fan"),
+        pytest.param(lambda j: j.cool(1, 2), "throttled", id="a slower clock"),
+    ],
+)
+def test_verdict_follows_the_counters_of_a_jetson(tmp_path, change, expected):
+    assert verdict(Jetson(tmp_path), change).verdict == expected
+
+
+def test_verdict_carries_its_evidence(tmp_path):
+    found = verdict(Jetson(tmp_path), lambda jetson: jetson.count_over_current(3, 150))
+    assert found.rose == {"oc3": 33}
+
+
+def test_counts_from_before_the_run_do_not_matter(tmp_path):
+    jetson = Jetson(tmp_path)
+    jetson.count_over_current(1, 1000)
+    assert verdict(jetson, lambda _: None).verdict == "clean"
+
+
+def test_machine_without_counters_is_unknown_and_never_clean(tmp_path):
+    assert judge(read_counters(tmp_path), read_counters(tmp_path)).verdict == "unknown"
+
+
+def test_cooling_states_alone_can_not_clear_a_machine():
+    states = {"cooling cooling_device1 Processor": 0}
+    assert judge(states, states).verdict == "unknown"
+    assert judge(states, dict.fromkeys(states, 2)).verdict == "throttled"
+
+
+def test_x86_counts_are_summed_over_cores(tmp_path):
+    for core, count in ((0, 2), (1, 5)):
+        folder = tmp_path / f"sys/devices/system/cpu/cpu{core}/thermal_throttle"
+        folder.mkdir(parents=True)
+        (folder / "core_throttle_count").write_text(f"{count}\n")
+    assert read_counters(tmp_path) == {"core_throttle": 7}
