@@ -8,6 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("couchside", settings(), deadline=None)  # shared machines stall
+settings.load_profile("couchside")
 
 BUNDLES = "COUCHSIDE_TEST_BUNDLES"
 """Name of an environment variable: a folder to keep the tiny Bundles in between sessions."""

@@ -26,6 +26,7 @@ def test_tv_answers_between_start_and_stop(tv, tiny_bundle):
     before = tv.cpu_ns()
     tv.client.call("health")
     assert tv.cpu_ns() > before > 0
+    assert tv.waited_ns() is None or tv.waited_ns() > 0
     tv.stop()
     with pytest.raises(UnreachableError):
         Client(tv.folder / "rpc.sock").call("rows")

@@ -41,13 +41,20 @@ def daemon(start_daemon):
     return start_daemon()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def shared_daemon(tmp_path_factory, slots):
+    """One for all tests of a module that leave nothing behind."""
+    with running_daemon(tmp_path_factory.mktemp("shared"), slots) as daemon:
+        yield daemon
+
+
+@pytest.fixture(scope="session")
 def films(tiny_bundle):
     """A catalogue file of films that the Bundle knows."""
     return tiny_bundle / "titles.jsonl"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def load_films(films):
     """Loads them into a running daemon."""
 
@@ -55,9 +62,3 @@ def load_films(films):
         return daemon.client.call("catalogue.load", source="films", path=str(films))
 
     return load
-
-
-@pytest.fixture(scope="session")
-def compressed():  # DEV ONLY: REMOVE
-    from pathlib import Path
-    return Path("/tmp/tiny")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from simulators.titles import DAY, NOW, catalogue
 
+from couchside.device.bundle import open_bundle
 from couchside.device.catalogue.arrays import build
 from couchside.device.catalogue.cache import TitleCache
 from couchside.device.catalogue.intake import CHUNK, Intake, Problems, text_digest
@@ -194,17 +195,33 @@ def test_the_first_stock_is_not_new_but_later_arrivals_are(load, cache, bundle):
 
 def test_every_field_of_a_title_survives(load, cache):
     whole = Title(
-        "id", TitleKind.EPISODE, "Näme „x“", "series", 2, 3, "Synopsis", ("Drama", "War"),
-        ("A. Person",), "de-AT", 1999, 3000.0, 12, "channel", NOW, NOW + 1, NOW + 2, NOW + 3,
-        "art", "app://x", (("imdb", "tt1"), ("eidr", "x")),
+        "id",
+        TitleKind.EPISODE,
+        "Näme „x“",
+        "series",
+        2,
+        3,
+        "Synopsis",
+        ("Drama", "War"),
+        ("A. Person",),
+        "de-AT",
+        1999,
+        3000.0,
+        12,
+        "channel",
+        NOW,
+        NOW + 1,
+        NOW + 2,
+        NOW + 3,
+        "art",
+        "app://x",
+        (("imdb", "tt1"), ("eidr", "x")),
     )
     load([whole])
     assert cache.title("id") == whole
 
 
 def test_another_bundle_makes_vectors_again(load, cache, bundle, encoder, bundles):
-    from couchside.device.bundle import open_bundle
-
     load([film("Never seen"), *list(bundle.titles())[:3]])
     other = open_bundle(bundles / "onnx-int8")
     assert not build(cache, other).has_vector.any(), "vectors of another Bundle mean nothing"
@@ -277,9 +294,7 @@ def test_windows_open_and_close():
 
 def test_the_next_episode_crosses_seasons_and_skips_what_is_missing():
     def episode(season, number):
-        return Title(
-            f"s{season}e{number}", TitleKind.EPISODE, "x", "show", season, number
-        )
+        return Title(f"s{season}e{number}", TitleKind.EPISODE, "x", "show", season, number)
 
     titles = catalogue([episode(1, 1), episode(2, 1), episode(1, 3), episode(10, 1)])
     everything = np.ones(4, dtype=bool)

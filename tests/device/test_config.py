@@ -64,7 +64,7 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_flags_override_and_slots_follow_the_state_folder():
-    config = Config().with_paths(state="/var/tmp/tv", socket=None, slots=None)
-    assert config.slots == Path("/var/tmp/tv/slots")
+    config = Config().with_paths(state="/srv/tv", socket=None, slots=None)
+    assert config.slots == Path("/srv/tv/slots")
     assert config.socket == Path("/run/couchside/rpc.sock")
     assert config.with_paths(slots="/opt/slots").slots == Path("/opt/slots")

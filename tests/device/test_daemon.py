@@ -12,14 +12,16 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from simulators.daemon import DaemonProcess
 
 from couchside.device.errors import RpcError, UnreachableError
 from couchside.device.guide.jsonl import write_jsonl
+from couchside.device.process import boot_id
 from couchside.device.records import Title, TitleKind
-from couchside.device.rpc import wire
+from couchside.device.rpc import Client, wire
 from couchside.device.slots import Slot, Slots
 
 MB = 2**20
@@ -35,7 +37,9 @@ def cards(answer, code):
 
 def watch(daemon, title_id, kind="complete", **fields):
     number = watch.count = getattr(watch, "count", 0) + 1
-    return daemon.client.call("event", event_id=f"w{number}", title_id=title_id, kind=kind, **fields)
+    return daemon.client.call(
+        "event", event_id=f"w{number}", title_id=title_id, kind=kind, **fields
+    )
 
 
 def some_ids(films, count=8):
@@ -83,6 +87,15 @@ def live_an_evening(daemon, films, load_films):
 def test_an_evening(daemon, films, load_films):
     live_an_evening(daemon, films, load_films)
     assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("flavour", ["litert-float", "onnx-int8", "onnx-float"])
+def test_an_evening_on_the_other_flavours(
+    start_daemon, bundles, tmp_path, films, load_films, flavour
+):
+    own = Slots(tmp_path / "own")
+    own.activate(own.place(bundles / flavour))
+    live_an_evening(start_daemon(slots=own.root), films, load_films)
 
 
 def test_an_evening_without_any_network_interface(start_daemon, films, load_films):
@@ -180,11 +193,13 @@ def test_standby_writes_heartbeats(daemon):
     assert daemon.client.call("standby") == {"written": 1}
 
 
-def test_a_second_daemon_is_refused_and_the_first_goes_on(daemon):
-    second = subprocess.run(daemon.command, check=False, capture_output=True, text=True, timeout=30)
+def test_a_second_daemon_is_refused_and_the_first_goes_on(shared_daemon):
+    second = subprocess.run(
+        shared_daemon.command, check=False, capture_output=True, text=True, timeout=30
+    )
     assert second.returncode == 2
-    assert f"process {daemon.process.pid}" in second.stderr
-    assert daemon.client.call("health")["errors"] == 0
+    assert f"process {shared_daemon.process.pid}" in second.stderr
+    assert shared_daemon.client.call("health")["errors"] == 0
 
 
 def test_systemd_hears_that_it_is_ready_alive_and_stopping(start_daemon, tmp_path):
@@ -212,8 +227,8 @@ def raw(daemon, payload):
     return one, json.loads(wire.Lines(one, 10**6).next())
 
 
-def test_a_malformed_line_gets_an_error_and_the_connection_goes_on(daemon):
-    one, reply = raw(daemon, [b"{not json}\n"])
+def test_a_malformed_line_gets_an_error_and_the_connection_goes_on(shared_daemon):
+    one, reply = raw(shared_daemon, [b"{not json}\n"])
     assert reply["error"]["code"] == wire.PARSE_ERROR
     one.sendall(b'{"jsonrpc":"2.0","id":7,"method":"health"}\n')
     assert json.loads(wire.Lines(one, 10**6).next())["id"] == 7
@@ -242,7 +257,11 @@ def test_a_line_of_100_mb_costs_no_memory_and_the_connection_goes_on(daemon):
         ("event", {"event_id": "e", "kind": "stop"}, "title_id"),
         ("event", {"event_id": "", "title_id": "t", "kind": "stop"}, "event_id"),
         ("event", {"event_id": "e", "title_id": "t", "kind": "ended"}, "kind"),
-        ("event", {"event_id": "e", "title_id": "t", "kind": "stop", "position_s": -1}, "position_s"),
+        (
+            "event",
+            {"event_id": "e", "title_id": "t", "kind": "stop", "position_s": -1},
+            "position_s",
+        ),
         ("event", {"event_id": "e", "title_id": "a\nb", "kind": "stop"}, "title_id"),
         ("event", {"event_id": "e", "title_id": "\ud800", "kind": "stop"}, "title_id"),
         ("feedback", {"event_id": "e", "title_id": "t"}, "opinion"),
@@ -258,29 +277,29 @@ def test_a_line_of_100_mb_costs_no_memory_and_the_connection_goes_on(daemon):
         ("search", {"text": " "}, "text"),
     ],
 )
-def test_a_wrong_parameter_is_named(daemon, method, params, field):
+def test_a_wrong_parameter_is_named(shared_daemon, method, params, field):
     with pytest.raises(RpcError) as caught:
-        daemon.client.call(method, **params)
+        shared_daemon.client.call(method, **params)
     assert caught.value.code == wire.INVALID_PARAMS
     assert caught.value.data == {"field": field}
 
 
-def test_an_unknown_method_is_told_which_there_are(daemon):
+def test_an_unknown_method_is_told_which_there_are(shared_daemon):
     with pytest.raises(RpcError, match=r"methods are event, rows") as caught:
-        daemon.client.call("reboot")
+        shared_daemon.client.call("reboot")
     assert caught.value.code == wire.METHOD_NOT_FOUND
 
 
 @pytest.mark.parametrize("path", ["/nonexistent", "/dev/zero", "/"])
-def test_a_catalogue_that_is_no_file_is_an_error(daemon, path):
+def test_a_catalogue_that_is_no_file_is_an_error(shared_daemon, path):
     with pytest.raises(RpcError) as caught:
-        daemon.client.call("catalogue.load", source="s", path=path)
+        shared_daemon.client.call("catalogue.load", source="s", path=path)
     assert caught.value.code == wire.CATALOGUE_ERROR
 
 
-def test_a_notification_is_not_answered(daemon):
+def test_a_notification_is_not_answered(shared_daemon):
     one, reply = raw(
-        daemon,
+        shared_daemon,
         [
             b'{"jsonrpc":"2.0","method":"health"}\n',
             b'{"jsonrpc":"2.0","method":"nonsense"}\n',
@@ -313,7 +332,9 @@ except PermissionError:
 """
     done = subprocess.run(
         [sys.executable, "-I", "-c", code, str(daemon.socket)],
-        check=False, capture_output=True, text=True,
+        check=False,
+        capture_output=True,
+        text=True,
     )
     said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
     assert said["rows"] == said["health"] == "None", done.stderr
@@ -343,7 +364,10 @@ def test_a_kid_sees_nothing_beyond_the_fence_in_any_answer(daemon, tmp_path):
     for number in range(4):
         for title_id in (f"adult-{number}", f"kids-{number}"):
             call(
-                "event", event_id=f"{title_id}", title_id=title_id, kind="complete",
+                "event",
+                event_id=f"{title_id}",
+                title_id=title_id,
+                kind="complete",
                 profile_id="kid",
             )
     answers = [call("rows", profile_id="kid")]
@@ -378,9 +402,7 @@ def test_forget_leaves_no_byte_in_any_file_and_no_trace_in_any_answer(daemon, tm
     call("catalogue.load", source="shop", path=str(file))  # only the history keeps it now
     assert call("title", title_id=secret.title_id)
     assert call("forget", title_id=secret.title_id)["events"] == 6
-    raw_bytes = b"".join(
-        one.read_bytes() for one in daemon.state.rglob("*") if one.is_file()
-    )
+    raw_bytes = b"".join(one.read_bytes() for one in daemon.state.rglob("*") if one.is_file())
     assert b"secret-id-zq" not in raw_bytes
     assert b"eppelinesque" not in raw_bytes
     said = json.dumps([call("rows"), call("export"), call("search", text="zeppelinesque")])
@@ -415,7 +437,11 @@ def test_export_gives_everything_page_by_page(daemon):
             break
         page = call("export", limit=10, after=page["next"])
     assert found == [f"t{number}" for number in range(23)]
-    assert page["consent"][0] == {"purpose": "learning", "granted": True, "at": page["consent"][0]["at"]}
+    assert page["consent"][0] == {
+        "purpose": "learning",
+        "granted": True,
+        "at": page["consent"][0]["at"],
+    }
 
 
 def test_a_damaged_history_is_reported_and_the_shelf_goes_on(daemon, films, load_films):
@@ -435,8 +461,13 @@ def test_the_shelf_answers_while_a_guide_is_loading(daemon, films, load_films, t
     now = time.time()
     guide = [
         Title(
-            f"p{n}", TitleKind.PROGRAMME, f"Programme number {n}", genres=("News",),
-            channel_id=f"c{n % 50}", starts_at=now - 60, ends_at=now + 3600,
+            f"p{n}",
+            TitleKind.PROGRAMME,
+            f"Programme number {n}",
+            genres=("News",),
+            channel_id=f"c{n % 50}",
+            starts_at=now - 60,
+            ends_at=now + 3600,
         )
         for n in range(5000)
     ]
@@ -446,7 +477,8 @@ def test_the_shelf_answers_while_a_guide_is_loading(daemon, films, load_films, t
     before, waits, done = daemon.memory(), [], threading.Event()
 
     def load():
-        daemon.new_client().call("catalogue.load", source="guide", path=str(file))
+        with daemon.new_client() as client:
+            client.call("catalogue.load", source="guide", path=str(file))
         done.set()
 
     thread = threading.Thread(target=load)
@@ -469,8 +501,8 @@ def test_a_stop_during_a_load_leaves_the_old_titles(daemon, films, load_films, t
     file.write_text("".join(write_jsonl(many)), encoding="utf-8")
 
     def load():
-        with pytest.raises(UnreachableError):
-            daemon.new_client().call("catalogue.load", source="films", path=str(file))
+        with Client(daemon.socket) as client, pytest.raises(UnreachableError):
+            client.call("catalogue.load", source="films", path=str(file))
 
     thread = threading.Thread(target=load)
     thread.start()
@@ -483,7 +515,9 @@ def test_a_stop_during_a_load_leaves_the_old_titles(daemon, films, load_films, t
     assert daemon.client.call("catalogue.status")["sources"]["films"] < 5000
 
 
-def test_a_new_bundle_is_taken_at_the_next_start_and_committed(start_daemon, bundles, tmp_path, films):
+def test_a_new_bundle_is_taken_at_the_next_start_and_committed(
+    start_daemon, bundles, tmp_path, films
+):
     own = Slots(tmp_path / "own")
     own.activate(own.place(bundles / "litert-int8"))
     daemon = start_daemon(slots=own.root)
@@ -493,7 +527,11 @@ def test_a_new_bundle_is_taken_at_the_next_start_and_committed(start_daemon, bun
     own.activate(own.place(bundles / "litert-float"))
     daemon.start()
     status = call("bundle.status")
-    assert (status["slot"], status["flavour"], status["trial_left"]) == ("current", "litert-float", 3)
+    assert (status["slot"], status["flavour"], status["trial_left"]) == (
+        "current",
+        "litert-float",
+        3,
+    )
     wait_until(lambda: codes(call("rows")) == ["popular"])  # titles were fitted to it beside
     for _ in range(3):
         call("rows")
@@ -513,15 +551,17 @@ def test_a_damaged_bundle_makes_way_for_the_one_before(start_daemon, bundles, tm
     assert "SHA-256" in status["skipped"]["current"]
 
 
-def test_a_bundle_that_hangs_while_loading_is_ended_and_passed_over(start_daemon, bundles, tmp_path):
+def test_a_bundle_that_hangs_while_loading_is_ended_and_passed_over(
+    start_daemon, bundles, tmp_path
+):
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
     own = Slots(tmp_path / "own")
     for flavour in ("litert-int8", "litert-float"):
         own.activate(own.place(bundles / flavour))
-    # The second opening of a model's file (the first checks its hash) takes a minute.
+    # The second opening of a model's file (the first checks its hash) takes three seconds.
     model = str(next(own.path(Slot.CURRENT).glob("user_model*")))
-    delay = ["-e", "trace=openat", "-e", "inject=openat:delay_enter=60000000:when=2"]
+    delay = ["-e", "trace=openat", "-e", "inject=openat:delay_enter=3000000:when=2"]
     strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", model, *delay]
     hangs = DaemonProcess(
         tmp_path / "state", own.root, wrapper=strace, settings="[model]\nload_limit_s = 0.5\n"
@@ -534,11 +574,13 @@ def test_a_bundle_that_hangs_while_loading_is_ended_and_passed_over(start_daemon
 
 
 def test_a_bundle_that_was_killed_while_loading_gets_a_second_chance(start_daemon, slots, tmp_path):
-    state = tmp_path / "state"
-    state.mkdir()
-    bundle_id = Slots(slots).path(Slot.CURRENT).name
-    marker = json.dumps({"bundle_id": bundle_id, "what": "loading"})
-    (state / "in-flight.json").write_text(marker, encoding="utf-8")
+    (tmp_path / "state").mkdir()
+    record = {
+        "bundle_id": Slots(slots).path(Slot.CURRENT).name,
+        "boot_id": boot_id(Path("/proc")),
+        "what": "loading",
+    }
+    (tmp_path / "state" / "in-flight").write_text(json.dumps(record), encoding="utf-8")
     daemon = start_daemon()
     assert daemon.client.call("bundle.status")["slot"] == "current"
 
@@ -563,9 +605,19 @@ def test_install_and_check_say_what_they_did(bundles, tmp_path):
 
 def test_without_any_bundle_it_says_what_to_do(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "couchside.device.daemon", "--state", str(tmp_path), "--socket",
-         str(tmp_path / "s")],
-        check=False, capture_output=True, text=True, timeout=60,
+        [
+            sys.executable,
+            "-m",
+            "couchside.device.daemon",
+            "--state",
+            str(tmp_path),
+            "--socket",
+            str(tmp_path / "s"),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 1
     assert "couchside-device install" in done.stderr

@@ -39,11 +39,11 @@ def test_top_k_equals_a_whole_stable_sort(scores_and_mask, k):
 SHAPES = {
     "smooth": lambda rng, n: rng.normal(size=n),
     "tied": lambda rng, n: rng.integers(0, 3, n),
-    "all alike": lambda rng, n: np.zeros(n),
-    "rising": lambda rng, n: np.arange(n),
-    "falling": lambda rng, n: -np.arange(n),
-    "best hidden from the sample": lambda rng, n: np.where(np.arange(n) % 7 == 3, 9.0, 0.0),
-    "sample sees only the best": lambda rng, n: np.where(np.arange(n) % (n // SAMPLE) == 0, 9.0, 0),
+    "all alike": lambda _, n: np.zeros(n),
+    "rising": lambda _, n: np.arange(n),
+    "falling": lambda _, n: -np.arange(n),
+    "best hidden from the sample": lambda _, n: np.where(np.arange(n) % 7 == 3, 9.0, 0.0),
+    "sample sees only the best": lambda _, n: np.where(np.arange(n) % (n // SAMPLE) == 0, 9.0, 0),
     "mostly minus infinity": lambda rng, n: np.where(rng.random(n) < 0.999, -np.inf, 1.0),
     "mostly NaN": lambda rng, n: np.where(rng.random(n) < 0.99, np.nan, rng.normal(size=n)),
 }

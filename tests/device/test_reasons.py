@@ -124,7 +124,7 @@ def test_deletion_test_without_the_named_titles_the_card_falls(seed, length):
 
 def test_deletion_test_with_the_bundles_own_user_model(bundle, tmp_path):
     """With the real model: the named title moves its card more than a random one does."""
-    guard = RunGuard(tmp_path, limit_s=60.0)
+    guard = RunGuard(tmp_path, boot_id="b", limit_s=60.0)
     models = Models(bundle, guard)
     known = list(bundle.titles())
     titles = catalogue(
@@ -152,7 +152,12 @@ def test_deletion_test_with_the_bundles_own_user_model(bundle, tmp_path):
     candidates[rows] = False
     cards = np.argsort(-np.where(candidates, scores, -np.inf))[5:30]
     asked = Question(
-        history, titles.group[rows], np.ones(len(history), bool), scores, candidates, cards,
+        history,
+        titles.group[rows],
+        np.ones(len(history), bool),
+        scores,
+        candidates,
+        cards,
         titles.vectors[cards],
     )
     before = ranks(scores, candidates, cards)

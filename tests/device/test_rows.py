@@ -26,9 +26,7 @@ KINDS = [
 
 def shelf(titles, events=(), *, user=None, fence=None, now=NOW, weight=0.1, **changes):
     viewer = Viewer(watched(events, titles), user, fence)
-    built = Shelf(
-        titles, viewer, now=now, weight=weight, settings=replace(SETTINGS, **changes)
-    )
+    built = Shelf(titles, viewer, now=now, weight=weight, settings=replace(SETTINGS, **changes))
     return built.lines()
 
 
@@ -115,8 +113,14 @@ def situations(draw):
 def test_any_shelf_keeps_every_promise(situation, fence, clock, caps, taste):
     titles, arrays, events, user = situation
     lines = shelf(
-        arrays, events, user=user if taste else None, fence=fence, now=clock,
-        because_similarity=-1.0, because_cards=1, **caps
+        arrays,
+        events,
+        user=user if taste else None,
+        fence=fence,
+        now=clock,
+        because_similarity=-1.0,
+        because_cards=1,
+        **caps,
     )
     bounds = replace(SETTINGS, **caps)
     places = [place for line in lines for place in line.places]
@@ -142,9 +146,7 @@ def test_any_shelf_keeps_every_promise(situation, fence, clock, caps, taste):
             assert title.available_until is None or title.available_until > clock
             on_air = title.starts_at is not None and title.starts_at <= clock < title.ends_at
             assert on_air or title.available_from is None or title.available_from <= clock
-    discovery = (
-        RowCode.FOR_YOU, RowCode.BECAUSE_YOU_WATCHED, RowCode.NEW, RowCode.POPULAR
-    )
+    discovery = (RowCode.FOR_YOU, RowCode.BECAUSE_YOU_WATCHED, RowCode.NEW, RowCode.POPULAR)
     for line in lines:
         if line.code in discovery:
             names = [arrays.title_ids[place.row] for place in line.places]
@@ -209,7 +211,11 @@ def test_a_broadcast_is_continued_only_while_it_is_paused_and_on_air(kind, kept)
 
 def test_a_broadcast_with_catch_up_is_continued_after_its_end():
     title = Title(
-        "live", TitleKind.PROGRAMME, "Film night", starts_at=NOW - 9000, ends_at=NOW - 600,
+        "live",
+        TitleKind.PROGRAMME,
+        "Film night",
+        starts_at=NOW - 9000,
+        ends_at=NOW - 600,
         available_until=NOW + DAY,
     )
     lines = shelf(catalogue([title]), [event("live", "stop", 3000.0)])
@@ -317,8 +323,9 @@ def test_a_disliked_episode_hides_the_show_from_discovery():
 
 
 def test_a_fence_hides_what_nobody_rated():
-    titles = catalogue([*films(1), Title("kids", TitleKind.MOVIE, "Kids", maturity=6)],
-                       popularity=[1, 1])
+    titles = catalogue(
+        [*films(1), Title("kids", TitleKind.MOVIE, "Kids", maturity=6)], popularity=[1, 1]
+    )
     assert row(shelf(titles, fence=6), RowCode.POPULAR) == [1]
 
 

@@ -47,9 +47,7 @@ def find(shop):
 
     def find(text, mask=None, k=25):
         allowed = np.ones(len(catalogue), bool) if mask is None else mask
-        rows = search(
-            text, catalogue=catalogue, cache=cache, encode=encode, mask=allowed, k=k
-        )
+        rows = search(text, catalogue=catalogue, cache=cache, encode=encode, mask=allowed, k=k)
         return [catalogue.title_ids[row] for row in rows]
 
     return find

@@ -17,7 +17,7 @@ from couchside.device.errors import BundleError, RuntimeUnavailableError
 from couchside.device.liveness import RunGuard, take_in_flight
 from couchside.device.runtime.graph import check_golden
 from couchside.device.slots import Slot, Slots, choose
-from couchside.device.verdicts import REMEMBERED, Trial, Verdicts
+from couchside.device.verdicts import REMEMBERED, UNFINISHED, Trial, Verdicts
 
 
 @pytest.fixture
@@ -105,8 +105,16 @@ slots.activate(slots.place(Path(sys.argv[2])))
 
 @pytest.mark.parametrize(
     ("call", "nth"),
-    [("write", 2), ("fsync", 1), ("fsync", 6), ("rename", 1), ("rename", 2), ("rename", 3),
-     ("symlink", 1), ("symlink", 2)],
+    [
+        ("write", 2),
+        ("fsync", 1),
+        ("fsync", 6),
+        ("rename", 1),
+        ("rename", 2),
+        ("rename", 3),
+        ("symlink", 1),
+        ("symlink", 2),
+    ],
 )
 def test_killed_at_any_system_call_current_is_the_old_or_the_new(own_slots, bundles, call, nth):
     if shutil.which("strace") is None:
@@ -194,6 +202,23 @@ def test_a_trial_commits_after_enough_healthy_answers(verdicts):
     assert Trial(verdicts, "b", healthy_rows=3, give_up=pytest.fail).left == 0
 
 
+def test_a_trial_that_keeps_ending_without_a_word_is_over(own_slots, three, verdicts):
+    for _ in range(UNFINISHED):
+        choice = choose(own_slots, verdicts, fine)
+        assert choice.slot is Slot.CURRENT
+        Trial(verdicts, choice.bundle.bundle_id, healthy_rows=3, give_up=pytest.fail)
+    choice = choose(own_slots, verdicts, fine)
+    assert choice.slot is Slot.PREVIOUS
+    assert "without a word" in choice.skipped["current"]
+
+
+def test_proper_stops_say_nothing_against_a_bundle_on_trial(own_slots, three, verdicts):
+    for _ in range(3 * UNFINISHED):
+        bundle_id = choose(own_slots, verdicts, fine).bundle.bundle_id
+        Trial(verdicts, bundle_id, healthy_rows=3, give_up=pytest.fail).stopped()
+    assert choose(own_slots, verdicts, fine).slot is Slot.CURRENT
+
+
 def test_a_failed_trial_condemns_and_gives_up(verdicts):
     said = []
     Trial(verdicts, "b", healthy_rows=3, give_up=said.append).failed("not finite")
@@ -217,7 +242,7 @@ HANG = """
 import sys, ctypes
 from pathlib import Path
 from couchside.device.liveness import RunGuard
-guard = RunGuard(Path(sys.argv[1]), limit_s=0.3)
+guard = RunGuard(Path(sys.argv[1]), boot_id="boot", limit_s=0.3)
 with guard.running("the-bundle", "user_model"):
     print("running", flush=True)
     # PyDLL keeps the interpreter's lock, as a runtime may: no Python thread can run now.
@@ -232,10 +257,12 @@ def test_a_run_that_hangs_with_the_interpreters_lock_ends_the_process(tmp_path):
     )
     assert done.returncode == 1
     assert time.monotonic() - started < 10.0
-    left = take_in_flight(tmp_path)
+    left = take_in_flight(tmp_path, boot_id="boot")
     assert left is not None
     assert (left.bundle_id, left.what, left.hung) == ("the-bundle", "user_model", True)
-    assert take_in_flight(tmp_path) is None
+    assert take_in_flight(tmp_path, boot_id="next boot") is None, "the lights may have gone out"
+    RunGuard(tmp_path, boot_id="boot", limit_s=1.0).close()
+    assert take_in_flight(tmp_path, boot_id="boot") is None, "it is told once"
 
 
 def test_a_run_that_is_killed_is_a_crash_not_a_hang(tmp_path):
@@ -245,22 +272,21 @@ def test_a_run_that_is_killed_is_a_crash_not_a_hang(tmp_path):
     assert child.stdout.readline() == b"running\n"
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    left = take_in_flight(tmp_path)
+    left = take_in_flight(tmp_path, boot_id="boot")
     assert left is not None
     assert not left.hung
 
 
 def test_a_run_that_ends_in_time_leaves_no_trace(tmp_path):
-    guard = RunGuard(tmp_path, limit_s=30.0)
+    guard = RunGuard(tmp_path, boot_id="boot", limit_s=30.0)
     with guard.running("b", "user_model"):
-        assert list(tmp_path.glob("in-flight*"))
+        assert take_in_flight(tmp_path, boot_id="boot") is not None
     with pytest.raises(ValueError, match="broke"), guard.running("b", "user_model"):
         raise ValueError("broke")
     guard.close()
-    assert take_in_flight(tmp_path) is None
+    assert take_in_flight(tmp_path, boot_id="boot") is None
 
 
 def test_a_half_written_marker_accuses_nobody(tmp_path):
-    (tmp_path / "in-flight.json").write_text('{"bundle', encoding="utf-8")
-    assert take_in_flight(tmp_path) is None
-    assert not list(tmp_path.iterdir())
+    (tmp_path / "in-flight").write_text('{"bundle', encoding="utf-8")
+    assert take_in_flight(tmp_path, boot_id="boot") is None

@@ -1,9 +1,9 @@
 """A real couchside-device in a process of its own, with a state folder that a test may look into.
 
-    with running_daemon(tmp_path, slots) as daemon:
-        daemon.client.call("rows")
-        daemon.kill()          # as a power cut would
-        daemon.start()
+with running_daemon(tmp_path, slots) as daemon:
+    daemon.client.call("rows")
+    daemon.kill()          # as a power cut would
+    daemon.start()
 """
 
 from __future__ import annotations

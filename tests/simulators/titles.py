@@ -1,7 +1,7 @@
 """Titles without files, and a household that watches them.
 
-    titles = catalogue([Title("a", TitleKind.MOVIE, "A")])
-    viewings = watched([event("a", "complete")], titles)
+titles = catalogue([Title("a", TitleKind.MOVIE, "A")])
+viewings = watched([event("a", "complete")], titles)
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 ALSO = {
     "rows_p50": "rows over the socket, median (ms)",
+    "rows_undisturbed_p99": "rows less what threads waited for a core, 99th percentile (ms)",
     "rows_quiet_p95": "rows at least ten calls after an event, 95th percentile (ms)",
     "rows_cpu_mean": "CPU time of the daemon a rows, background included, mean (ms)",
     "rows_cpu_p99": "the same, 99th percentile (ms)",
@@ -61,7 +62,7 @@ def _promises(report: BenchReport) -> Iterator[str]:
         f"on {board.model or board.cpu} with {board.cores} cores"
     )
     load = ", ".join(f"{value:g}" for value in board.load_average)
-    yield f"(load average {load}; unclear: the runs disagree, or CPU time alone keeps the budget)"
+    yield f"(load average {load}; unclear: the runs disagree, or others had the processor)"
     yield f"{'':76} {'measured':>20} {'budget':>9} {'left':>7}  verdict"
     for line in report.promises:
         yield (

@@ -2,8 +2,8 @@
 
 Benchmarks run on shared machines, so one number proves little: a promise is kept or missed only
 if every repeated run says so. A time on the wall may also be missed because another process had
-the processor; where the CPU time (the *witness*) keeps the budget that the wall time misses, the
-verdict is unclear as well, and a quieter machine has to decide.
+the processor. Such a promise names a *witness*, the same time less what others took: only if that
+misses the budget as well is it a miss, else a quieter machine has to decide.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _judge(budget: Budget, measured: Mapping[str, Sequence[float]]) -> Line:
         return Line(budget, (), None, Verdict.NOT_MEASURED)
     verdict = _agreement(budget, values)
     witness = measured.get(budget.witness or "", ())
-    if verdict is Verdict.MISS and witness and _agreement(budget, witness) is Verdict.PASS:
+    if verdict is Verdict.MISS and witness and _agreement(budget, witness) is not Verdict.MISS:
         verdict = Verdict.UNCLEAR
     return Line(budget, values, budget.room(statistics.median(values)), verdict)
 

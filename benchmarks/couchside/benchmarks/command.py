@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from couchside.benchmarks.errors import BenchmarkError, ExitCode
+from couchside.compression.errors import CompressionError
 from couchside.device.errors import CouchsideError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def run_command(program: str, run: Callable[[], ExitCode]) -> ExitCode:
         return _failed(program, error, error.code)
     except RuntimeUnavailableError as error:
         return _failed(program, error, ExitCode.UNAVAILABLE)
-    except (CouchsideError, OSError) as error:
+    except (CouchsideError, CompressionError, OSError) as error:
         return _failed(program, error, ExitCode.USAGE)
     except KeyboardInterrupt:
         return _failed(program, "interrupted before there was a result", ExitCode.INVALID)

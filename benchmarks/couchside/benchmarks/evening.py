@@ -80,7 +80,8 @@ class World:
         watched = f"Tonight: {words.joined(list(seen))}" if seen else "Nothing watched tonight"
         if member.max_maturity is None:
             return watched
-        return f"Only titles known to suit age {member.max_maturity} or younger. {watched}"
+        fence = f"Only titles known to suit age {member.max_maturity} or younger"
+        return f"{fence}; what nobody rated stays hidden. {watched}"
 
 
 def at_bedtime(household: Household, now: float) -> Household:
@@ -146,7 +147,7 @@ def scenes(events: Iterable[ViewingEvent], titles: Mapping[str, Title]) -> tuple
     nexts = [stretch[0].at for stretch in stretches[1:]] + [float("inf")]
     return tuple(
         _scene(titles[stretch[0].title_id], stretch, before)
-        for stretch, before in zip(stretches, nexts, strict=True)
+        for stretch, before in zip(stretches, nexts, strict=False)
     )
 
 

@@ -121,6 +121,17 @@ class TvProcess:
         # What clock_getcpuclockid(3) makes of a process id.
         return time.clock_gettime_ns((~self.pid << 3) | 2)
 
+    def waited_ns(self) -> int | None:
+        """Nanoseconds that threads wanted a core and had none; None if the kernel does not count.
+
+        Summed over the daemon's threads and ours, so two that waited at once count twice.
+        """
+        ours = _waited_ns(Path("/proc/thread-self/schedstat"))
+        if ours is None:
+            return None
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
+        return ours + sum(filter(None, map(_waited_ns, tasks)))
+
     def log(self) -> str:
         """The end of what the daemon has logged."""
         return (self.folder / "log").read_text(errors="replace")[-LOG_TAIL:]
@@ -136,3 +147,11 @@ class TvProcess:
         places = {"--state": "state", "--socket": "rpc.sock"}
         flags = [word for flag, name in places.items() for word in (flag, str(self.folder / name))]
         return [sys.executable, "-c", ENTRY, *flags, *arguments]
+
+
+def _waited_ns(schedstat: Path) -> int | None:
+    """The second number of a schedstat; None without such a file, or if the thread just ended."""
+    try:
+        return int(schedstat.read_text(encoding="ascii").split()[1])
+    except OSError:
+        return None

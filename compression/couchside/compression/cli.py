@@ -38,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         recipe = load_recipe(options.recipe)
         print(f"Recipe {recipe.name}, into {options.out}", flush=True)
+        # OpenMP's threads spin while they wait; beside any other busy process that made training
+        # five times slower on two cores. It reads this when torch is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # Late, so that a wrong recipe is told at once and not after seconds of imports.
         import torch  # noqa: PLC0415
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import gzip
 import hashlib
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -21,6 +22,7 @@ import numpy as np
 
 from couchside.compression.errors import DataError
 from couchside.device.features import DAY, gap_buckets, signal_of_rating
+from couchside.device.guide.jsonl import write_jsonl
 from couchside.device.records import Title, TitleKind
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Interactions:
     items: NDArray[np.int64]
     """Rows into ``titles``."""
     ratings: NDArray[np.int64]
-    """1 to 10."""
+    """0 to 10."""
     times: NDArray[np.float64]
     """POSIX seconds."""
 
@@ -130,6 +132,7 @@ def load_interactions(recipe: DataRecipe) -> Interactions:
     rows = {title.title_id: row for row, title in enumerate(table)}
     events = np.array(list(_events(ratings, rows)), dtype=np.int64).reshape(-1, 4)
     events = events[np.argsort(events[:, 3], kind="stable")]
+    events[:, 0] = np.unique(events[:, 0], return_inverse=True)[1]  # users by number, from 0
     if recipe.max_users:
         events = events[events[:, 0] < recipe.max_users]
     if len(events) < 100:
@@ -176,17 +179,17 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, list[str]
                 if len(row) != len(columns):
                     raise DataError(f"{path}, line {reader.line_num}: {len(row)} fields")
                 yield reader.line_num, row
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, csv.Error, zlib.error) as error:
         raise DataError(f"{path}: can't read it: {error}") from error
 
 
 def _titles(path: Path) -> Iterator[Title]:
     seen: set[str] = set()
     for line, (imdb, name, year, genres) in _rows(path, ("imdb", "name", "year", "genres")):
-        if imdb in seen or not imdb or not name or not (year.isdigit() or not year):
+        if imdb in seen or not imdb or not name or not (year.isdecimal() or not year):
             raise DataError(f"{path}, line {line}: needs a new imdb id, a name and a year")
         seen.add(imdb)
-        yield Title(
+        title = Title(
             title_id=f"imdb:tt{imdb}",
             kind=TitleKind.MOVIE,
             name=name,
@@ -194,6 +197,11 @@ def _titles(path: Path) -> Iterator[Title]:
             genres=tuple(genre for genre in genres.split("|") if genre),
             external_ids=(("imdb", f"tt{imdb}"),),
         )
+        try:
+            "".join(write_jsonl([title]))  # now, and not when a Bundle is packed
+        except ValueError as error:
+            raise DataError(f"{path}, line {line}: {error}") from error
+        yield title
 
 
 def _events(path: Path, rows: dict[str, int]) -> Iterator[tuple[int, int, int, int]]:
@@ -204,6 +212,8 @@ def _events(path: Path, rows: dict[str, int]) -> Iterator[tuple[int, int, int, i
             raise DataError(
                 f"{path}, line {line}: {error}; needs whole numbers and a known title"
             ) from error
+        if not (0 <= event[0] < 2**53 and 0 <= event[2] <= 10 and 0 <= event[3] < 2**33):
+            raise DataError(f"{path}, line {line}: needs a user, a rating 0 … 10, POSIX seconds")
         yield event
 
 

@@ -88,10 +88,10 @@ class Judge:
     def ranks(self, scores: NDArray[np.float32]) -> NDArray[np.int64]:
         """Pessimistic rank of each target among unseen titles (see ``quality.ranks``)."""
         places = np.arange(len(self.wanted))
-        mine = scores[places, self._items]
-        hidden = np.array(scores, dtype=np.float32)
-        hidden[self._seen_rows, self._seen_items] = -np.inf
-        hidden[places, self._items] = -np.inf  # seen before or not, the target itself is judged
+        hidden = np.where(np.isnan(scores), -np.inf, scores).astype(np.float32)
+        mine = hidden[places, self._items]
+        hidden[self._seen_rows, self._seen_items] = np.nan  # above nobody, not even above -inf
+        hidden[places, self._items] = np.nan  # seen before or not, the target itself is judged
         above = (hidden >= mine[:, None]).sum(axis=1)
         return np.asarray(1 + above, dtype=np.int64)
 
@@ -137,6 +137,8 @@ def choose_popularity_weight(
 
 def _equal_within_error(best: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     shortfall = best - other
+    if len(shortfall) == 1:  # one user has no spread: only an equal is equal
+        return float(shortfall[0]) <= 0.0
     error = float(shortfall.std(ddof=1)) / math.sqrt(len(shortfall))
     return float(shortfall.mean()) <= error
 

@@ -92,6 +92,7 @@ def run(recipe: Recipe, out: Path) -> Path:
 
 def _fingerprint(this: Run) -> str:
     digest = hashlib.sha256(this.split.sha256.encode())
+    digest.update(repr(this.interactions.titles).encode())
     digest.update(_recipe_json(this.recipe).encode())
     for package in ("couchside.compression", "couchside.device"):
         folder = Path(str(resources.files(package)))

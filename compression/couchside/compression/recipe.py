@@ -197,3 +197,7 @@ def _check_whole(recipe: Recipe, source: str) -> None:
         raise RecipeError(
             f"recipe {source}: popularity_weights and flavours need at least one entry"
         )
+    if min(recipe.training.popularity_weights) < 0:
+        raise RecipeError(f"recipe {source}: training.popularity_weights must not be negative")
+    if len(set(recipe.flavours)) < len(recipe.flavours):
+        raise RecipeError(f"recipe {source}: flavours names one twice")

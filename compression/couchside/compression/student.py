@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -61,10 +62,10 @@ def load_models(recipe: Recipe, text: TextRecipe, user: UserRecipe, path: Path) 
     """Read what ``save_models`` wrote.
 
     Raises:
-        CompressionError: the file is not a checkpoint of these sizes; delete it and run again.
+        CompressionError: the file is not a checkpoint of these sizes; delete its folder, run again.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             states: dict[str, dict[str, Tensor]] = {}
             for key in archive.files:
                 part, name = key.split("/", 1)
@@ -74,8 +75,10 @@ def load_models(recipe: Recipe, text: TextRecipe, user: UserRecipe, path: Path) 
         for part, module in _parts(models).items():
             module.load_state_dict(states[part])
             module.eval()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise CompressionError(f"{path}: no checkpoint: {error}; delete it, run again") from error
+    except (OSError, EOFError, ValueError, KeyError, RuntimeError, BadZipFile) as error:
+        raise CompressionError(
+            f"{path}: no checkpoint: {error}; delete {path.parent}, run again"
+        ) from error
     return models
 
 

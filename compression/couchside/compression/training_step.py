@@ -175,7 +175,7 @@ def sample_batch(recipe: Recipe, step: TrainingStep, seed: int = 0) -> tuple[Ten
     target = torch.where(mask > 0, whole(k, b, length), torch.tensor(-1, dtype=torch.int32))
     return (
         step.initial_theta(),
-        torch.tensor([0.1]),
+        torch.tensor([10.0]),  # far beyond use: theta_after must show what is wrong with a gradient
         unit_rows(b, length, recipe.content_d),
         unit_rows(b, length, recipe.d) * 0.2,
         whole(4, b, length),

@@ -272,7 +272,8 @@ class Bundle:
 
 def dequantize(rows: NDArray[np.int8], scale: NDArray[np.float32]) -> NDArray[np.float32]:
     """Float rows of an int8 table: [N, k] int8 times [N] float32 → [N, k] float32."""
-    return rows.astype(np.float32) * np.asarray(scale, dtype=np.float32)[:, None]
+    scales = np.asarray(scale, dtype=np.float32)[:, None]
+    return np.asarray(rows.astype(np.float32) * scales, dtype=np.float32)
 
 
 def quantize_rows(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

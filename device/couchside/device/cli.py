@@ -31,8 +31,8 @@ LOAD_S = 600.0
 Command = tuple["Callable[[Client, argparse.Namespace], Any]", "Callable[[Any], str]"]
 
 
-class AmbiguousError(Exception):
-    """A name fits no title, or several; says which."""
+class UsageError(Exception):
+    """What was typed can't be done as typed, such as a name that fits several titles."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result = act(client, options)
         print(json.dumps(result, indent=1, ensure_ascii=False) if options.json else render(result))
         sys.stdout.flush()
-    except (ConfigError, AmbiguousError) as error:
+    except (ConfigError, UsageError) as error:
         return _fail(USAGE, str(error))
     except UnreachableError as error:
         return _fail(NO_DAEMON, str(error))
@@ -77,7 +77,7 @@ def find_title(client: Client, words: str, profile_id: str) -> dict[str, Any]:
     """The title with this title_id, or the one with this name.
 
     Raises:
-        AmbiguousError: there is no such title, or there are several.
+        UsageError: there is no such title, or there are several.
     """
     try:
         return _title(client, words, profile_id)
@@ -90,7 +90,7 @@ def find_title(client: Client, words: str, profile_id: str) -> dict[str, Any]:
         return _title(client, same[0]["title_id"], profile_id)
     near = "".join(f"\n  {card['title_id']}  {card['name']}" for card in (same or cards)[:8])
     problem = "several titles are called so" if same else "no title is called so"
-    raise AmbiguousError(f"{words!r}: {problem}; name one by its id{near and ':'}{near}")
+    raise UsageError(f"{words!r}: {problem}; name one by its id{near and ':'}{near}")
 
 
 def _title(client: Client, title_id: str, profile_id: str) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _search(client: Client, options: argparse.Namespace) -> Any:
 
 def _forget(client: Client, options: argparse.Namespace) -> Any:
     if options.all == (options.title is not None):
-        raise AmbiguousError("forget: name a title, or say --all")
+        raise UsageError("forget: name a title, or say --all")
     if options.all:
         return client.call("forget", everything=True)
     title = find_title(client, options.title, options.profile)
@@ -186,6 +186,8 @@ def _load(client: Client, options: argparse.Namespace) -> Any:
 def _consent(client: Client, options: argparse.Namespace) -> Any:
     if options.purpose is None:
         return client.call("consent.get")
+    if options.answer is None:
+        raise UsageError(f"consent {options.purpose}: say yes or no")
     return client.call("consent.set", purpose=options.purpose, granted=options.answer == "yes")
 
 
@@ -273,7 +275,7 @@ def _add_household_commands(commands: Any) -> None:
     profiles.add_argument("--remove", metavar="ID", help="remove one and all it did")
     consent = commands.add_parser("consent", help="what the household allows")
     consent.add_argument("purpose", nargs="?", choices=("learning", "popularity", "health"))
-    consent.add_argument("answer", nargs="?", choices=("yes", "no"), default="no")
+    consent.add_argument("answer", nargs="?", choices=("yes", "no"))
 
 
 def _fraction(text: str) -> float:

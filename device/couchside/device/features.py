@@ -66,9 +66,10 @@ def signal_of(kind: EventKind, fraction: float | None = None) -> Signal:
 
 
 def signal_of_rating(rating: NDArray[Any]) -> NDArray[np.int32]:
-    """Signals of ratings on a scale of 1 to 10."""
+    """Signals of ratings on a scale of 0 or 1 to 10."""
     bands = np.digitize(rating, (4.5, 7.5))
-    return np.asarray([Signal.NEGATIVE, Signal.NEUTRAL, Signal.POSITIVE], np.int32)[bands]
+    by_band = np.array([Signal.NEGATIVE, Signal.NEUTRAL, Signal.POSITIVE], dtype=np.int32)
+    return np.asarray(by_band[bands], dtype=np.int32)
 
 
 def gap_buckets(at: NDArray[np.float64], *, clock_floor: float = CLOCK_FLOOR) -> NDArray[np.int32]:

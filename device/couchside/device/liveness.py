@@ -2,14 +2,15 @@
 
 One changed byte in a model file can make an inference runtime spin for ever, perhaps while it
 holds the interpreter's lock, so no Python thread could notice. The timer is ``faulthandler``'s: a
-C thread that ends the process. A marker file names the Bundle while a model runs; the next start
-finds it and takes another slot (``slots``).
+C thread that ends the process. A marker names the Bundle while a model runs; the next start finds
+it and takes another slot (``slots``).
 """
 
 from __future__ import annotations
 
 import faulthandler
 import json
+import os
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-
-MARKER = "in-flight.json"
+MARKER = "in-flight"
 STACK = "hang.txt"
+RECORD = 512
+"""Bytes of the marker: one block, overwritten in place, so that it costs the flash next to nothing.
+It is never synced: it must outlive the process only. It names the boot, because after a power cut
+it would accuse the innocent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +42,24 @@ class RunGuard:
     """Runs models one at a time, each under a time limit.
 
     Args:
-        folder: where the marker and the stack of a hang are written. They are not synced: they
-            must outlive the process, and after a power cut they would accuse the innocent.
+        folder: where the marker and the stack of a hang are written.
+        boot_id: of this boot.
         limit_s: seconds for a run.
     """
 
-    def __init__(self, folder: Path, *, limit_s: float) -> None:
-        self._marker = folder / MARKER
+    def __init__(self, folder: Path, *, boot_id: str, limit_s: float) -> None:
+        self._boot_id = boot_id
         self._limit_s = limit_s
         self._stack = (folder / STACK).open("w", encoding="utf-8")
+        self._marker = os.open(folder / MARKER, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         self._lock = threading.Lock()
+        self._mark({})
 
     @contextmanager
     def running(self, bundle_id: str, what: str, *, limit_s: float | None = None) -> Iterator[None]:
         """Do ``what`` with a model inside this; beyond the limit the process ends with status 1."""
         with self._lock:
-            flight = {"bundle_id": bundle_id, "what": what}
-            self._marker.write_text(json.dumps(flight), encoding="utf-8")
+            self._mark({"bundle_id": bundle_id, "boot_id": self._boot_id, "what": what})
             faulthandler.dump_traceback_later(
                 self._limit_s if limit_s is None else limit_s, exit=True, file=self._stack
             )
@@ -62,23 +67,24 @@ class RunGuard:
                 yield
             finally:
                 faulthandler.cancel_dump_traceback_later()
-                self._marker.unlink(missing_ok=True)
+                self._mark({})
 
     def close(self) -> None:
-        """Close the file that a hang would be written to."""
+        """Close the files."""
         self._stack.close()
+        os.close(self._marker)
+
+    def _mark(self, record: dict[str, str]) -> None:
+        os.pwrite(self._marker, json.dumps(record).encode().ljust(RECORD), 0)
 
 
-def take_in_flight(folder: Path) -> InFlight | None:
-    """What the process before was doing when it died, if a model was running; told once."""
-    marker, stack = folder / MARKER, folder / STACK
+def take_in_flight(folder: Path, *, boot_id: str) -> InFlight | None:
+    """What the process before was doing when it died in this boot, if a model was running."""
     try:
-        record = json.loads(marker.read_text(encoding="utf-8"))
-        hung = stack.exists() and stack.stat().st_size > 0
-        found = InFlight(str(record["bundle_id"]), str(record["what"]), hung)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
-        found = None  # killed between creating and writing it: nobody to accuse
-    marker.unlink(missing_ok=True)
-    return found
+        record = json.loads((folder / MARKER).read_bytes())
+        if record.get("boot_id") != boot_id:
+            return None
+        hung = (folder / STACK).stat().st_size > 0
+        return InFlight(str(record["bundle_id"]), str(record["what"]), hung)
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None  # the first start, or a marker that nobody finished writing

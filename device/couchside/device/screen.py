@@ -101,8 +101,9 @@ def forgotten(answer: Any) -> str:
 def exported(answer: Any) -> str:
     """A summary of an export; the whole is what ``--out`` or ``--json`` gives."""
     said = [one["purpose"] for one in answer["consent"] if one["granted"]]
+    members = len(answer["profiles"])
     return (
-        f"{len(answer['events'])} events of {len(answer['profiles'])} profiles;"
+        f"{len(answer['events'])} events of {members} profile{'s' * (members != 1)};"
         f" allowed: {', '.join(said) or 'nothing'}"
     )
 

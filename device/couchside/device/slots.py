@@ -177,9 +177,9 @@ def _try(
     except BundleError as error:
         skipped[slot.value] = str(error)
         return None
-    bad = verdicts.of(bundle.bundle_id).bad
-    if bad and heed_verdicts:
-        skipped[slot.value] = bad
+    refusal = verdicts.of(bundle.bundle_id).refusal
+    if refusal and heed_verdicts:
+        skipped[slot.value] = refusal
         return None
     try:
         check(bundle)

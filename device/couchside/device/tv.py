@@ -74,6 +74,7 @@ class TV:
         self.library.stop()
         self.recommender.reasons.stop()
         self.household.close()
+        self.trial.stopped()
         self.guard.close()
 
     def _forgotten(self) -> None:
@@ -103,7 +104,7 @@ def open_tv(
     """
     config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
     verdicts = Verdicts(config.state / "verdicts.json")
-    guard, choice = _choose_bundle(config, verdicts)
+    guard, choice = _choose_bundle(config, verdicts, boot_id)
     trial = Trial(
         verdicts,
         choice.bundle.bundle_id,
@@ -124,14 +125,14 @@ def open_tv(
     return TV(store, cache, household, library, recommender, choice, trial, guard, clock)
 
 
-def _choose_bundle(config: Config, verdicts: Verdicts) -> tuple[RunGuard, Choice]:
+def _choose_bundle(config: Config, verdicts: Verdicts, boot_id: str) -> tuple[RunGuard, Choice]:
     """Settle what the last process left behind, then take the first Bundle that runs."""
-    left = take_in_flight(config.state)
+    left = take_in_flight(config.state, boot_id=boot_id)
     if left is not None and left.hung:
         verdicts.condemn(left.bundle_id, f"it hung: {left.what} took longer than its limit")
     elif left is not None:
         verdicts.crashed(left.bundle_id, left.what)
-    guard = RunGuard(config.state, limit_s=config.model.run_limit_s)
+    guard = RunGuard(config.state, boot_id=boot_id, limit_s=config.model.run_limit_s)
 
     def check(bundle: Bundle) -> None:
         with guard.running(bundle.bundle_id, "loading", limit_s=config.model.load_limit_s):

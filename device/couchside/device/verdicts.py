@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+UNFINISHED = 3
+"""Starts on trial that ended neither with enough answers nor with a stop: it kills the daemon."""
 CRASHES = 2
 """A process that died while a model ran may have been killed from outside, once."""
 REMEMBERED = 32
@@ -32,9 +34,18 @@ class Verdict:
     good: bool = False
     """Committed: it gave enough healthy answers."""
     bad: str = ""
-    """Why it must not run; empty if it may."""
+    """What it did wrong; empty if nothing."""
     crashes: int = 0
     """Times the process died while one of its models ran, since it last was healthy."""
+    starts: int = 0
+    """Times it was started on trial and the process ended without a word."""
+
+    @property
+    def refusal(self) -> str:
+        """Why it must not run; empty if it may."""
+        if not self.bad and self.starts >= UNFINISHED:
+            return f"on trial the daemon ended {self.starts} times without a word"
+        return self.bad
 
 
 class Verdicts:
@@ -59,6 +70,11 @@ class Verdicts:
     def condemn(self, bundle_id: str, why: str) -> None:
         """It must not run again."""
         self._put(Verdict(bundle_id, bad=why))
+
+    def on_trial(self, bundle_id: str, change: int) -> None:
+        """Count a start on trial (+1), or take it back after a proper stop (-1)."""
+        before = self.of(bundle_id)
+        self._put(replace(before, starts=max(before.starts + change, 0)))
 
     def crashed(self, bundle_id: str, what: str) -> None:
         """The process died while it ran; condemns it the second time."""
@@ -100,6 +116,8 @@ class Trial:
         self._left = 0 if verdicts.of(bundle_id) == Verdict(bundle_id, good=True) else healthy_rows
         self._give_up = give_up
         self._lock = threading.Lock()
+        if self._left:
+            verdicts.on_trial(bundle_id, +1)
 
     @property
     def left(self) -> int:
@@ -114,6 +132,12 @@ class Trial:
             self._left = max(self._left - 1, 0)
             if not self._left:
                 self._verdicts.commit(self._bundle_id)
+
+    def stopped(self) -> None:
+        """The daemon ends properly, which says nothing against the Bundle."""
+        with self._lock:
+            if self._left and not self._verdicts.of(self._bundle_id).bad:
+                self._verdicts.on_trial(self._bundle_id, -1)
 
     def failed(self, why: str) -> None:
         """A model broke its promise while running."""

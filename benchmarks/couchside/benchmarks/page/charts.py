@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+NARROWEST = 1e-9
+"""Below this a plot has no width, and its ticks would be noise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:
@@ -31,7 +34,7 @@ class Axis:
 def axis(values: Sequence[float], *, ticks: int = 5) -> Axis:
     """An axis that shows all ``values`` and zero, with about ``ticks`` round steps."""
     low, high = min(0.0, *values), max(0.0, *values)
-    step = _round_step((high - low or 1.0) / ticks)
+    step = _round_step(max(high - low, NARROWEST) / ticks)
     first, last = math.floor(low / step), math.ceil(high / step)
     if last == first:
         last += 1

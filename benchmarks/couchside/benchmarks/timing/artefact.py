@@ -144,19 +144,25 @@ def _file_workload(path: Path, choice: Choice) -> Workload:
 
 
 def _on_backend(bundle: Bundle, graph: str, wanted: BackendChoice) -> Bundle:
-    """The Bundle as if it had been made for another backend that reads the same files.
+    """The Bundle with this graph alone, as if made for another backend that reads its file.
 
-    Its golden vectors of other graphs are left out: only what is timed is checked.
+    Only what is timed is checked, so that nothing else warms the machine or fills the memory.
 
     Raises:
-        BundleError: no such graph, or it has no golden vectors.
+        UsageError: the backend reads other files, or the graph has no golden vectors.
+        BundleError: no such graph.
     """
     record = bundle.graph(graph)
     golden = tuple(entry for entry in bundle.manifest.golden if entry.graph == graph)
     if not golden:
         raise UsageError(f"{bundle.path}: no golden vectors for {graph}, so it is not timed")
-    backend = _backend(wanted, record.file, bundle.runtime)
-    return replace(bundle, manifest=replace(bundle.manifest, runtime=backend, golden=golden))
+    alone = replace(
+        bundle.manifest,
+        runtime=_backend(wanted, record.file, bundle.runtime),
+        graphs={graph: record},
+        golden=golden,
+    )
+    return replace(bundle, manifest=alone)
 
 
 def _backend(wanted: BackendChoice, file: str, default: RuntimeName) -> RuntimeName:

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from couchside.device import process, strict
-from couchside.device.errors import CatalogueError, RequestError, RpcError, StoreError
+from couchside.device.errors import (
+    BundleError,
+    CatalogueError,
+    RequestError,
+    RpcError,
+    StoreError,
+)
 from couchside.device.household.store import Consent
 from couchside.device.records import EventKind, Profile, ViewingEvent
 from couchside.device.rpc import methods, wire
@@ -101,6 +107,9 @@ class Service:
             raise RpcError(wire.INVALID_PARAMS, str(error), {"field": error.field}) from error
         except CatalogueError as error:
             raise RpcError(wire.CATALOGUE_ERROR, str(error)) from error
+        except BundleError as error:
+            self._tv.trial.failed(str(error))
+            raise RpcError(wire.INTERNAL_ERROR, f"the Bundle failed: {error}") from error
         except (StoreError, sqlite3.OperationalError, OSError) as error:
             self.errors += 1
             _log.warning("%s: %s", request.method, error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ _log = logging.getLogger(__name__)
 DELETIONS = 8
 EVIDENCE = 2
 """Titles named at most: more is a list, not a reason."""
+PAUSE_S = 0.01
+"""Between two deletions in the background, so that a request waits for one of them at most."""
 SHARE = 0.5
 """A second title is named only if it moves the card at least half as far as the first."""
 
@@ -73,23 +76,25 @@ class Inquiry:
 def explain(
     question: Question,
     rescore: Callable[[Steps], NDArray[np.float32]],
+    *,
+    pause_s: float = 0.0,
 ) -> list[Reason | None]:
     """A reason for each card of ``question``, or None where none is true.
 
     Args:
         question: what to explain.
         rescore: scores [n] of all titles for another history; called at most 8 times.
+        pause_s: seconds to rest after each, for the sake of other threads.
     """
     deletions = _most_relevant(question)
     if not deletions or not len(question.cards):
         return [None] * len(question.cards)
     before = ranks(question.scores, question.candidates, question.cards)
-    falls = np.stack(
-        [
-            ranks(rescore(_without(question, group)), question.candidates, question.cards) - before
-            for group in deletions
-        ]
-    )
+    falls = np.empty((len(deletions), len(question.cards)), dtype=np.int64)
+    for place, group in enumerate(deletions):
+        scores = rescore(_without(question, group))
+        falls[place] = ranks(scores, question.candidates, question.cards) - before
+        time.sleep(pause_s)
     return [_reason(question, deletions, falls[:, card]) for card in range(len(question.cards))]
 
 
@@ -171,10 +176,12 @@ class ReasonBook:
                 self._asked[profile_id] = inquiry
                 self._changed.notify()
 
-    def answer(self, profile_id: str, inquiry: Inquiry) -> dict[str, Reason | None]:
-        """Answer an inquiry at once, and remember it."""
+    def answer(
+        self, profile_id: str, inquiry: Inquiry, *, pause_s: float = 0.0
+    ) -> dict[str, Reason | None]:
+        """Answer an inquiry now, and remember it."""
         epoch = self._epoch
-        reasons = explain(inquiry.question, inquiry.rescore)
+        reasons = explain(inquiry.question, inquiry.rescore, pause_s=pause_s)
         found = dict(zip(inquiry.title_ids, reasons, strict=True))
         with self._changed:
             if epoch != self._epoch:  # forgotten meanwhile
@@ -206,7 +213,7 @@ class ReasonBook:
                     return
                 profile_id, inquiry = self._asked.popitem()
             try:
-                self.answer(profile_id, inquiry)
+                self.answer(profile_id, inquiry, pause_s=PAUSE_S)
             except Exception:  # noqa: BLE001 - the one place: the thread must go on
                 self.failures += 1
                 _log.exception("no reasons this time")
