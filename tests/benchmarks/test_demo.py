@@ -149,13 +149,21 @@ def test_page_of_the_demo_names_nothing_outside_itself(told: Told) -> None:
     assert not re.search(r"https?:|<script|@import", page)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_demo_leaves_no_child_behind(tmp_path: Path, number: signal.Signals) -> None:
-    child = start("--recipe", "tv-tiny", "--out", str(tmp_path))
+def read_until(child: subprocess.Popen[bytes], words: bytes) -> None:
     assert child.stdout is not None
     said = bytearray()
-    while b"[1/6]" not in said:  # the pipeline is at work
-        said += os.read(child.stdout.fileno(), 4096)
+    while words not in said:
+        chunk = os.read(child.stdout.fileno(), 4096)
+        assert chunk, said.decode()
+        said += chunk
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_demo_interrupted_in_the_lab_leaves_no_child_behind(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    child = start("--recipe", "tv-tiny", "--out", str(tmp_path))
+    read_until(child, b"[1/6]")  # the pipeline is at work
     # As a terminal does it for Ctrl-C; a supervisor ends the demo alone.
     (os.killpg if number is signal.SIGINT else os.kill)(child.pid, number)
     text, _ = listen(child)
@@ -163,6 +171,21 @@ def test_interrupted_demo_leaves_no_child_behind(tmp_path: Path, number: signal.
     assert "interrupted" in text
     assert "Traceback" not in text
     assert not list(living(child.pid))
+
+
+def test_demo_interrupted_in_front_of_the_tv_leaves_no_daemon_behind(
+    compressed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(compressed, tmp_path / "lab")
+    child = start("--recipe", "tv-tiny", "--out", str(tmp_path), "--rows", "1000000")
+    read_until(child, b"[7/7]")
+    assert [line for line in living(child.pid) if "couchside.device" in line]
+    os.killpg(child.pid, signal.SIGINT)
+    text, _ = listen(child)
+    assert child.wait(30) == 130
+    assert "Traceback" not in text
+    assert not list(living(child.pid))
+    assert not (tmp_path / "couchside.html").exists()
 
 
 def test_unknown_recipe_is_told_and_starts_nothing(tmp_path: Path) -> None:

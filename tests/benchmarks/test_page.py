@@ -175,7 +175,7 @@ def test_tables_carry_the_numbers_of_the_report(page: Page) -> None:
     assert [row[3] for row in promises[1:]] == ["pass", "miss", "pass"]
     assert latencies[1][1:] == ["1,000", "2.31", "4.56", "9.87"]
     assert latencies[2][1:] == ["61", "1.23", "–", "8.76"]
-    assert parts[1] == ["compress", "2 min"]
+    assert parts[1] == ["compress", "2 min 13 s"]
 
 
 @pytest.mark.parametrize(
@@ -252,6 +252,8 @@ def test_axis_shows_every_value_and_zero_between_round_ticks(values: list[float]
         (0.04, "0.0 s"),
         (9.9, "9.9 s"),
         (48, "48 s"),
+        (59.7, "1 min"),
+        (133.3, "2 min 13 s"),
         (120, "2 min"),
         (3600, "1 h"),
         (6000, "1 h 40 min"),

@@ -185,7 +185,7 @@ def test_sample_and_its_split_are_the_same_each_time(interactions, tiny):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda lines: [*lines[:60], lines[60] + "9", *lines[61:]],
+        lambda lines: [*lines[:60], lines[60][:-1] + "9", *lines[61:]],
         lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
         lambda lines: lines[:-1],
         lambda lines: [*lines[:10], lines[10].replace("0068646", "0111161"), *lines[11:]],

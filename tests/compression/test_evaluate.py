@@ -203,7 +203,7 @@ def test_item_knn_looks_at_the_nearest_titles_only(made):
     n = NEIGHBOURS + 30
     rows = [(int(rng.integers(25)), int(rng.integers(n)), 5, float(t)) for t in range(2000)]
     # newcomers with one film each: their scores are that film's nearest titles
-    rows += [(30 + film, film, 5, 3000.0 + t) for film in range(20) for t in range(2)]
+    rows += [(30 + film, film, 5, 3000.0 + 2 * film + t) for film in range(20) for t in range(2)]
     interactions = made(rows, n)
     wanted = [target(interactions, 2001 + 2 * film) for film in range(20)]
     whole = knn_by_hand(interactions, 3000.0, wanted)

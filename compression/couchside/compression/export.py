@@ -3,13 +3,16 @@
     python -m couchside.compression.export RECIPE_JSON MODELS_NPZ FOLDER onnx|tflite
 
 Both families are exported side by side in two child processes of the pipeline: the exporters are
-slow, single-threaded, noisy, and keep hundreds of megabytes.
+slow, single-threaded, noisy, and keep hundreds of megabytes. A child ends when its standard input
+does, that is, when the pipeline was killed: it must not write into the next run's folder.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,8 +149,15 @@ def export_family(items: Sequence[Exportable], family: Family, folder: Path) -> 
             quantize(folder / "float" / name, folder / "int8" / name)
 
 
+def _end_with_input() -> None:
+    while os.read(0, 1):  # not sys.stdin, whose lock would trouble a normal exit
+        pass
+    os._exit(1)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run one family's exports; see the module."""
+    threading.Thread(target=_end_with_input, daemon=True).start()
     recipe_json, models_npz, folder, family = arguments
     warnings.simplefilter("ignore")  # third parties only: our own warnings are errors in tests
     logging.disable(logging.WARNING)

@@ -180,7 +180,7 @@ def _export(this: Run, folder: Path) -> None:
         for child, _ in children:
             if child.poll() is None:
                 child.terminate()
-                child.wait()
+            child.communicate()
 
 
 def _start_export(
@@ -190,7 +190,11 @@ def _start_export(
     command = [sys.executable, "-m", "couchside.compression.export", str(recipe_file)]
     command += [str(this.models_file), str(folder / family), family]
     with log.open("wb") as stream:
-        return subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT), log
+        # The pipe closes when this process ends, however it ends, and the child with it.
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT
+        )
+    return child, log
 
 
 def _wait_for_exports(children: list[tuple[subprocess.Popen[bytes], Path]], folder: Path) -> None:

@@ -108,12 +108,15 @@ def day(at: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A duration, such as "48 s", "12 min" or "1 h 40 min"."""
-    if seconds < 99.5:
+    """A duration, such as "9.9 s", "48 s", "2 min 13 s" or "1 h 40 min"."""
+    if seconds < 59.5:
         return f"{seconds:.0f} s" if seconds >= 9.95 else f"{seconds:.1f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    parts = (f"{hours} h" if hours else "", f"{minutes} min" if minutes else "")
-    return " ".join(filter(None, parts))
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 10:
+        minutes, rest = round(seconds / 60), 0
+    hours, minutes = divmod(minutes, 60)
+    parts = {"h": hours, "min": minutes, "s": rest}
+    return " ".join(f"{value} {unit}" for unit, value in parts.items() if value)
 
 
 def count(number: int, noun: str) -> str:
