@@ -32,7 +32,7 @@ fix: $(READY)       ## what can be mended without thought
 
 bench: $(READY)     ## measured beside budget, in benchmarks/results/
 	@$(BIN)/couchside-compress tv-small --out $(DEMO)
-	@$(BIN)/python -m couchside.benchmarks.bench $(DEMO)/bundles --json build/bench.json
+	@$(BIN)/python -m couchside.benchmarks.promises.bench $(DEMO)/bundles --json build/bench.json
 
 clean:              ## everything that can be made again, but the environment
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from couchside.benchmarks.bench import main
-from couchside.benchmarks.bench_report import spread
-from couchside.benchmarks.budgets import read_promises
-from couchside.benchmarks.daemon_run import make_stock
 from couchside.benchmarks.errors import ExitCode, InvalidRunError
+from couchside.benchmarks.promises.bench import main
+from couchside.benchmarks.promises.budgets import read_promises
+from couchside.benchmarks.promises.daemon_run import make_stock
+from couchside.benchmarks.promises.report import spread
 from couchside.device.bundle import open_bundle
 
 

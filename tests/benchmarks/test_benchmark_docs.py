@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from couchside.benchmarks import bench, latency
-from couchside.benchmarks.budgets import read_promises
+from couchside.benchmarks import latency
 from couchside.benchmarks.errors import ExitCode
+from couchside.benchmarks.promises import bench
+from couchside.benchmarks.promises.budgets import read_promises
 
 README = (Path(__file__).parents[2] / "benchmarks" / "README.md").read_text(encoding="utf-8")
 

@@ -2,7 +2,13 @@
 
 import pytest
 
-from couchside.benchmarks.budgets import Budget, Verdict, judge, parse_promises, read_promises
+from couchside.benchmarks.promises.budgets import (
+    Budget,
+    Verdict,
+    judge,
+    parse_promises,
+    read_promises,
+)
 from couchside.device.strict import StrictError
 
 RSS = Budget("daemon_rss", "memory", "MB", at_most=66.0)

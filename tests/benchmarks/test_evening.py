@@ -7,7 +7,8 @@ from itertools import pairwise
 import pytest
 
 from couchside.benchmarks.errors import BenchmarkError
-from couchside.benchmarks.evening import (
+from couchside.benchmarks.page import words
+from couchside.benchmarks.tv.evening import (
     ARRIVALS,
     BEDTIME_H,
     ENDED_WITHIN_S,
@@ -19,7 +20,6 @@ from couchside.benchmarks.evening import (
     scenes,
     stocked,
 )
-from couchside.benchmarks.page import words
 from couchside.compression.households import FAMILY, make_guide
 from couchside.device.guide.xmltv import read_xmltv
 from couchside.device.records import EventKind, Title, TitleKind, ViewingEvent

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simulators.demo_report import NOW, film, sample_report
 
-from couchside.benchmarks.page import posters, render, terminal, words
+from couchside.benchmarks.page import posters, terminal, words
 from couchside.benchmarks.page.charts import axis
 from couchside.benchmarks.page.posters import contrast, poster
+from couchside.benchmarks.page.render import render
 from couchside.benchmarks.page.report import ShownRow, ShownShelf
 from couchside.device.quality import Interval
 from couchside.device.records import ReasonCode, RowCode

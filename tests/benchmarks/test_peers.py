@@ -2,7 +2,7 @@
 
 import pytest
 
-from couchside.benchmarks.peers import contest, run_contests
+from couchside.benchmarks.promises.peers import contest, run_contests
 from couchside.device.bundle import open_bundle
 
 

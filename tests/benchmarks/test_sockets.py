@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from couchside.benchmarks.sockets import count_sockets
+from couchside.benchmarks.tv.sockets import count_sockets
 
 
 def test_unix_sockets_and_others_are_told_apart() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from couchside.benchmarks.errors import BenchmarkError, InvalidRunError
-from couchside.benchmarks.tv_process import TvProcess
+from couchside.benchmarks.tv.process import TvProcess
 from couchside.device.errors import UnreachableError
 from couchside.device.rpc.client import Client
 

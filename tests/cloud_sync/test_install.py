@@ -133,16 +133,10 @@ def test_kill_or_disk_error_at_every_step_leaves_the_old_bundle_or_the_new(
         assert tv.version() in {1, 2}, step
         assert tv.version(Slot.FACTORY) == 1, step
         outcomes.add(tv.version())
-        assert tv.apply(_now()).state in {"installed", "current"}, step
+        assert tv.apply().state in {"installed", "current"}, step
         assert [tv.version(slot) for slot in Slot] == [2, 1, 1], step
         assert not list(tv.slots.root.glob("*.part/")), step
     assert 1 in outcomes
-
-
-def _now() -> int:
-    import time  # noqa: PLC0415
-
-    return int(time.time())
 
 
 def _count(tv: Tv) -> int:
@@ -172,7 +166,7 @@ def test_disk_full_by_file_size_limit(tv_with_first: Tv, cloud: Cloud, second: P
     assert (done.returncode, plan["state"]) == (3, "failed")
     assert tv.version() == 1
     assert not list(tv.slots.root.glob("*.part"))
-    assert tv.apply(_now()).state == "installed"
+    assert tv.apply().state == "installed"
 
 
 def test_disk_full_in_the_slots(cloud: Cloud, tiny_bundle: Path, second: Path, tmp_path) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from couchside.compression.errors import ParityError
 from couchside.compression.export import QUANTIZED, Exportable, exportables
 from couchside.compression.fit import new_ranker
-from couchside.compression.parity import LEAST_COSINE, check_parity
+from couchside.compression.parity import LEAST_COSINE, MOST_ERROR, check_parity
 from couchside.compression.student import Models
 from couchside.compression.teacher import new_text_tower
 from couchside.device.errors import BundleError
@@ -101,6 +101,17 @@ def test_answer_of_another_size_is_refused_though_it_points_the_same_way(
     skewed = Exportable(graph, Skewed(item.module, change), item.inputs, item.outputs)
     with pytest.raises(ParityError, match=r"relative error .* \(at most 0\.005\)"):
         check_parity(skewed, exported("onnx", "float", graph), "onnx", quantized=False)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "bound"), [(LEAST_COSINE, 1.01), (MOST_ERROR, 0.0)], ids=["cosine", "error"]
+)
+def test_both_bounds_are_kept(items, exported, monkeypatch, bounds, bound):
+    monkeypatch.setitem(bounds, "float32", bound)
+    with pytest.raises(ParityError, match=rf"{bound}"):
+        check_parity(
+            items["user_model"], exported("onnx", "float", "user_model"), "onnx", quantized=False
+        )
 
 
 def test_file_that_is_not_there_or_another_graph_is_refused_by_path(items, exported, tmp_path):

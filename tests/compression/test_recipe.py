@@ -146,7 +146,7 @@ def test_help_names_the_built_in_recipes(capsys):
 
 def test_data_that_is_not_there_is_told_in_one_line(changed, tmp_path, capsys):
     path = changed('source = "sample"', f'source = "{tmp_path}"')
-    assert main([path, "--out", str(tmp_path / "out")]) == 1
+    assert main([path, "--out", str(tmp_path / "out"), "--threads", "1"]) == 1
     said = capsys.readouterr().err
     assert said == f"couchside-compress: {tmp_path}: no ratings.csv or ratings.csv.gz there\n"
 
@@ -154,7 +154,7 @@ def test_data_that_is_not_there_is_told_in_one_line(changed, tmp_path, capsys):
 def test_out_that_is_a_file_is_told_in_one_line(changed, tmp_path, capsys):
     (tmp_path / "out").write_text("mine")
     path = changed("max_users = 150", "max_users = 20")
-    assert main([path, "--out", str(tmp_path / "out")]) == 1
+    assert main([path, "--out", str(tmp_path / "out"), "--threads", "1"]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert re.match(r"couchside-compress: .*out", said)
     assert (tmp_path / "out").read_text() == "mine"

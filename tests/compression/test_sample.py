@@ -85,6 +85,7 @@ def test_sample_is_sorted_renumbered_and_without_rare_users(tmp_path):
 
 def test_sample_is_the_same_bytes_from_dat_csv_and_again(tmp_path):
     first = make_sample(*write_dat(tmp_path), tmp_path / "1", 2)
+    assert [part[4:8] for part in first[:2]] == [bytes(4)] * 2  # gzip's time of making
     assert make_sample(*write_dat(tmp_path), tmp_path / "2", 2) == first
     assert make_sample(*write_csv(tmp_path, packed=False), tmp_path / "3", 2) == first
     assert make_sample(*write_csv(tmp_path, packed=True), tmp_path / "4", 2) == first

@@ -61,6 +61,18 @@ def test_padding_changes_no_user_vector_of_a_real_step(first_step):
     torch.testing.assert_close(dirty, clean, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("first_step", [1, 4, LENGTH - 1])
+def test_padded_history_is_read_as_if_there_were_no_padding(first_step):
+    tower = user_tower()
+    inputs = histories(first_step=first_step)
+    short = user_tower()
+    short.length = LENGTH - first_step
+    short.position = torch.nn.Parameter(tower.position[first_step:])
+    expected = short(*(part[:, first_step:] for part in inputs))
+    found = tower(*inputs)[:, first_step:]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
 def test_user_of_padding_alone_is_finite():
     tower = user_tower()
     assert torch.isfinite(tower(*histories(first_step=LENGTH))).all()

@@ -376,6 +376,7 @@ def test_quantized_row_keeps_its_sign_and_its_extreme(rows):
     extreme = np.abs(rows).max(axis=1)
     np.testing.assert_allclose(np.abs(back).max(axis=1), extreme, rtol=1e-5)
     assert (back * rows >= 0).all()
+    assert (np.abs(quantized).max(axis=1) == np.where(extreme > 0, 127, 0)).all()
 
 
 def test_zero_row_stays_zero_when_quantized():

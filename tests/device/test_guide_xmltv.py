@@ -80,7 +80,8 @@ def test_film_keeps_everything_it_says(tmp_path):
     assert title.people == ("Ada Quill", "Ben Marrow")
     assert (title.year, title.language, title.maturity) == (1972, "en-GB", 15)
     assert (title.starts_at, title.ends_at) == (EVENING, EVENING + 7200)
-    assert (title.available_from, title.available_until) == (EVENING, EVENING + 7200)
+    # A broadcast can't be chosen: that would take catch-up, of which a guide says nothing.
+    assert (title.available_from, title.available_until) == (None, None)
     assert title.duration_s == 7200
     assert title.artwork == "https://example.com/harbour.jpg"
     assert title.external_ids == (("imdb", "tt0123456"),)

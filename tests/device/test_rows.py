@@ -223,6 +223,21 @@ def test_a_broadcast_with_catch_up_is_continued_after_its_end():
     assert place(lines, RowCode.CONTINUE_WATCHING).expires_at == NOW + DAY
 
 
+def test_an_episode_in_the_guide_is_live_now_and_can_not_be_chosen():
+    episode = Title(
+        "xmltv:one:1",
+        TitleKind.EPISODE,
+        "Inspector",
+        series_id="inspector",
+        season=1,
+        episode=2,
+        starts_at=NOW - 600,
+        ends_at=NOW + 600,
+    )
+    titles = catalogue([episode], popularity=[1.0])
+    assert [line.code for line in shelf(titles)] == [RowCode.LIVE_NOW]
+
+
 def test_live_now_shows_programmes_that_are_on_and_drops_them_when_they_end():
     titles = catalogue(
         [

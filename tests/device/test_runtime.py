@@ -159,6 +159,20 @@ def test_golden_vectors_notice_a_training_step_that_learns_a_tenth_too_little(co
         check_golden(bundle)
 
 
+@pytest.mark.parametrize(
+    "bounds",
+    [{"min_cosine": 1.01, "max_relative_error": 9.0}, {"max_relative_error": -1.0}],
+    ids=["cosine", "error"],
+)
+def test_both_bounds_of_a_golden_vector_are_kept(copied, bounds):
+    def change(manifest):
+        manifest["golden"][1] |= bounds
+
+    graph = open_bundle(copied).manifest.golden[1].graph
+    with pytest.raises(BundleError, match=f"graph '{graph}' computes another"):
+        check_golden(rewrite(copied, change))
+
+
 @pytest.mark.parametrize("graph", ["text_encoder", "user_model", "training_step"])
 def test_bundle_without_golden_vectors_of_a_graph_is_refused(copied, graph):
     def change(manifest):

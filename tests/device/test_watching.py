@@ -126,3 +126,23 @@ def test_heartbeats_do_not_reorder_taste():
 
 def test_positions_beyond_the_end_stay_within_the_bar():
     assert viewing(event("film", "stop", 99_999.0, credits_s=200_000.0)).fraction == 1.0
+
+
+def test_tuning_in_late_and_leaving_at_once_is_zapping():
+    zapped = viewing(event("film", "tune", 4000.0), event("film", "stop", 4060.0))
+    assert not zapped.started
+    assert zapped.signal is None
+
+
+def test_tuning_in_for_the_last_minute_is_not_having_seen_it():
+    zapped = viewing(event("film", "tune", 5900.0), event("film", "stop", 5960.0))
+    assert not zapped.finished
+
+
+def test_tuning_in_late_and_staying_to_the_end_is_having_seen_it():
+    watched_late = viewing(event("film", "tune", 3000.0), event("film", "stop", 5900.0))
+    assert watched_late.finished
+
+
+def test_a_lone_stop_counts_from_the_beginning():
+    assert viewing(event("film", "stop", 3000.0)).started

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from couchside.benchmarks.budgets import judge, read_promises
 from couchside.benchmarks.page.report import (
     DemoReport,
     Latency,
@@ -16,6 +15,7 @@ from couchside.benchmarks.page.report import (
     Timed,
     Why,
 )
+from couchside.benchmarks.promises.budgets import judge, read_promises
 from couchside.device.quality import Interval
 from couchside.device.records import Reason, ReasonCode, RowCode
 

@@ -9,6 +9,7 @@ assert tv.sync("--once")[-1]["state"] == "installed"
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,10 +19,10 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from couchside.cloud_sync import head
 from couchside.cloud_sync.address import BrokerAddress
@@ -31,11 +32,16 @@ from couchside.cloud_sync.cloud.repository import Repository
 from couchside.cloud_sync.tv.config import read_config
 from couchside.cloud_sync.tv.floors import Floors
 from couchside.cloud_sync.tv.install import run
-from couchside.cloud_sync.tv.plan import Plan
 from couchside.device.bundle import FileRecord, open_bundle, write_manifest
 from couchside.device.slots import Slot, Slots
 
-NOW = int(datetime(2026, 11, 23, tzinfo=UTC).timestamp())
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from couchside.cloud_sync.tv.plan import Plan
+
+NOW = int(time.time())
+"""The installer's processes live by the real clock, so the cloud does too."""
 DAY = 86400
 NOWHERE = BrokerAddress("127.0.0.1", 9)
 
@@ -52,8 +58,6 @@ def next_version(bundle: Path, folder: Path, version: int, **files: bytes) -> Pa
     for key, content in files.items():
         name = ".".join(key.rsplit("_", 1))
         (folder / name).write_bytes(content)
-        import hashlib  # noqa: PLC0415
-
         records[name] = FileRecord(len(content), hashlib.sha256(content).hexdigest())
     write_manifest(folder, replace(manifest, files=records))
     return folder
@@ -232,7 +236,5 @@ class SlowLink:
 
 
 def _shut(end: socket.socket) -> None:
-    try:
+    with suppress(OSError):
         end.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass

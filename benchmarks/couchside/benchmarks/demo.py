@@ -19,22 +19,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from couchside.benchmarks import lab
 from couchside.benchmarks.board import read_board
-from couchside.benchmarks.budgets import judge, read_promises
-from couchside.benchmarks.couch import Couch, latency, percentile_ms
 from couchside.benchmarks.errors import BenchmarkError, ExitCode, UsageError
-from couchside.benchmarks.evening import (
+from couchside.benchmarks.page import terminal, words
+from couchside.benchmarks.page.answers import shown_shelf, shown_why
+from couchside.benchmarks.page.facts import run_facts
+from couchside.benchmarks.page.render import render
+from couchside.benchmarks.page.report import DemoReport
+from couchside.benchmarks.promises.budgets import judge, read_promises
+from couchside.benchmarks.promises.daemon_run import ask, describe
+from couchside.benchmarks.story import Story
+from couchside.benchmarks.tv.couch import Couch, latency
+from couchside.benchmarks.tv.evening import (
     GUIDE_BEFORE_S,
     World,
     at_bedtime,
     find_evening,
     stocked,
 )
-from couchside.benchmarks.page import render, terminal, words
-from couchside.benchmarks.page.answers import shown_shelf, shown_why
-from couchside.benchmarks.page.facts import run_facts
-from couchside.benchmarks.page.report import DemoReport
-from couchside.benchmarks.story import Story
-from couchside.benchmarks.tv_process import TvProcess
+from couchside.benchmarks.tv.process import TvProcess
 from couchside.compression.households import FAMILY, make_guide
 from couchside.device import screen, strict
 from couchside.device.bundle import open_bundle
@@ -243,7 +245,9 @@ class Demo:
     ) -> tuple[Latency, dict[str, list[float]]]:
         viewer, rows = world.evening.viewers[0], self._options.rows
         with self._story.doing(f"ask for the shelf {rows:,} times"):
-            took = couch.time_shelves(viewer, rows)
+            calls = ask(tv, rows, profile_id=viewer)
+        couch.look_at_sockets()
+        took = describe(calls)
         memory = tv.memory()
         shelf = _cards(couch.shelf(viewer))
         seconds, cpu_s = couch.pull_the_plug()
@@ -252,11 +256,12 @@ class Demo:
             f"  plug pulled (kill -9) and on again: a shelf after {words.span(seconds)}, "
             f"{same} before"
         )
-        return latency("the whole shelf, over the socket", took["wall"]), {
+        wall = [call.wall for call in calls]
+        return latency("the whole shelf, over the socket", wall), {
             "daemon_rss": [memory["rss_bytes"] / MB],
             "daemon_anonymous": [memory["anonymous_bytes"] / MB],
-            "rows_p99": [percentile_ms(took["wall"], 99)],
-            "rows_cpu_p99": [percentile_ms(took["cpu"], 99)],
+            "events_missed": [float(sum(call.missed for call in calls))],
+            **{name: [value] for name, value in took.items()},
             "first_answer": [seconds],
             "first_answer_cpu": [cpu_s],
         }

@@ -1,1 +1,1 @@
-"""Between the fleet and the cloud: nothing here yet, see cloud_sync/README.md."""
+"""Signed Bundles travel to TVs over MQTT, and nobody has to trust the broker."""

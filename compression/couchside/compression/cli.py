@@ -42,8 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # five times slower on two cores. It reads this when torch is loaded.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         # Late, so that a wrong recipe is told at once and not after seconds of imports.
+        print("Loading torch", flush=True)
         import torch  # noqa: PLC0415
 
+        print("Loading the exporters, reading ratings", flush=True)
         from couchside.compression.pipeline import run  # noqa: PLC0415
 
         torch.set_num_threads(options.threads)

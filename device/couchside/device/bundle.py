@@ -285,15 +285,15 @@ def quantize_rows(rows: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[
     Returns:
         ([N, k] int8 in [-127, 127], [N] float32) with ``rows ≈ int8 * scale``.
     """
-    scale = (np.abs(rows).max(axis=1) / 127.0).astype(np.float32)
+    scale = np.asarray(np.abs(rows).max(axis=1) / 127.0, dtype=np.float32)
     safe = np.where(scale > 0, scale, 1.0)[:, None]
     return np.rint(rows / safe).clip(-127, 127).astype(np.int8), scale
 
 
 def unit(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rows scaled to length 1; a zero row stays zero."""
-    norm = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return (rows / np.maximum(norm, 1e-12)).astype(np.float32)
+    norm = np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)
+    return np.asarray(rows / norm, dtype=np.float32)
 
 
 def project(content: NDArray[np.float32], projection: NDArray[np.float32]) -> NDArray[np.float32]:

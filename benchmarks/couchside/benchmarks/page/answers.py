@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from couchside.benchmarks.evening import channel_name, episode_name
 from couchside.benchmarks.page.report import ShownCard, ShownRow, ShownShelf, Why
+from couchside.benchmarks.tv.evening import channel_name, episode_name
 from couchside.device.records import Reason, ReasonCode, RowCode
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from couchside.benchmarks.budgets import Line
+    from couchside.benchmarks.promises.budgets import Line
     from couchside.device.quality import Interval
     from couchside.device.records import Reason, RowCode
 

@@ -270,13 +270,14 @@ def _fill_windows(titles: Catalogue, row: int, title: Facts) -> None:
     """When a title can be chosen, and when it is broadcast."""
     starts, ends = title.starts_at, title.ends_at
     since, until = title.available_from, title.available_until
-    live = title.kind == TitleKind.PROGRAMME
-    if live and starts is not None and ends is not None:
+    # Whatever has a slot on a channel is a broadcast, an episode and a film as well.
+    live = starts is not None and ends is not None
+    if starts is not None and ends is not None:
         titles.starts_at[row] = starts
         titles.ends_at[row] = ends if until is None else min(ends, until)
         if math.isnan(titles.duration_s[row]):
             titles.duration_s[row] = ends - starts
-    if not live or since is not None or until is not None:  # a programme: only with catch-up
+    if not live or since is not None or until is not None:  # a broadcast: only with catch-up
         earliest = -math.inf if starts is None else starts
         titles.on_demand_from[row] = earliest if since is None else since
     if until is not None:

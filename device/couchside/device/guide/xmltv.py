@@ -191,7 +191,6 @@ class _Guide:
             maturity=self._maturity(element, where),
             channel_id=channel,
             starts_at=start,
-            available_from=start,
             artwork=_artwork(element),
             external_ids=_external_ids(element),
         )
@@ -239,7 +238,7 @@ def _ending(title: Title, end: float) -> Title:
         raise ValueError("stops before it starts, or at once")
     if end - start > LONGEST_S:
         raise ValueError(f"lasts more than {LONGEST_S / 86_400:.0f} days")
-    return replace(title, ends_at=end, available_until=end, duration_s=end - start)
+    return replace(title, ends_at=end, duration_s=end - start)
 
 
 def _clump(element: Element) -> str:

@@ -49,7 +49,7 @@ class Question:
     groups: NDArray[np.int32]
     """[h]; the group (series) of each step's title."""
     visible: NDArray[np.bool_]
-    """[h]; false where a fence forbids to name the step's title."""
+    """[h]; false where the step's title may not be named: behind a fence, or not liked."""
     scores: NDArray[np.float32]
     """[n]; what the shelf was ranked by."""
     candidates: NDArray[np.bool_]

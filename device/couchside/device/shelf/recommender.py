@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from couchside.device.errors import RequestError
-from couchside.device.features import CLOCK_FLOOR
+from couchside.device.features import CLOCK_FLOOR, Signal
 from couchside.device.ranker import score, top_k
 from couchside.device.records import Card, Ranking, Row, RowCode
 from couchside.device.shelf.reasons import Inquiry, Question, ReasonBook
@@ -233,7 +233,8 @@ class Recommender:
         question = Question(
             member.steps,
             titles.group[history],
-            titles.fence(member.profile.max_maturity)[history],
+            titles.fence(member.profile.max_maturity)[history]
+            & (member.steps.signals != Signal.NEGATIVE),
             shelf.scores,
             candidates,
             cards,

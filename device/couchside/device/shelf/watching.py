@@ -44,6 +44,8 @@ class Viewing:
     """The last playback event."""
     position_s: float | None = None
     duration_s: float | None = None
+    entered_s: float = 0.0
+    """Where the last playback began: whoever tunes in late has not watched what came before."""
     started: bool = False
     finished: bool = False
     opinion: EventKind | None = None
@@ -83,12 +85,12 @@ class Viewing:
         return signal_of(EventKind.WATCHLIST) if self.listed else None
 
 
-def has_started(kind: TitleKind | None, position_s: float, duration_s: float | None) -> bool:
-    """Whether a title of ``kind`` counts as started at ``position_s``."""
-    if position_s > STARTED_S:
+def has_started(kind: TitleKind | None, watched_s: float, duration_s: float | None) -> bool:
+    """Whether a title of ``kind`` counts as started after ``watched_s`` seconds of it."""
+    if watched_s > STARTED_S:
         return True
     film = kind is not TitleKind.EPISODE
-    return bool(film and duration_s and position_s > STARTED_FRACTION * duration_s)
+    return bool(film and duration_s and watched_s > STARTED_FRACTION * duration_s)
 
 
 def has_finished(position_s: float, duration_s: float | None, credits_s: float | None) -> bool:
@@ -175,11 +177,16 @@ def _play(
     after = replace(before, sequence=sequence, kind=event.kind, duration_s=duration, dismissed=0)
     if position is None:
         return after
-    started = has_started(kind, position, duration)
-    finished = has_finished(position, duration, event.credits_s)
+    begins = event.kind in (EventKind.START, EventKind.TUNE)
+    entered = position if begins else before.entered_s
+    started = has_started(kind, position - entered, duration)
     if before.finished and not started:
-        return after  # a peek at the beginning does not undo having seen it
-    return replace(after, position_s=position, started=before.started or started, finished=finished)
+        return replace(after, entered_s=entered)  # a peek does not undo having seen it
+    started = before.started or started
+    finished = started and has_finished(position, duration, event.credits_s)
+    return replace(
+        after, position_s=position, entered_s=entered, started=started, finished=finished
+    )
 
 
 def fold(

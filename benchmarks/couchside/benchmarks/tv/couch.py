@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from couchside.benchmarks.errors import InvalidRunError
 from couchside.benchmarks.page.report import Latency, Sockets
-from couchside.benchmarks.sockets import count_sockets
 from couchside.benchmarks.timing.percentiles import NS_PER_MS, nearest_rank, summarize
-from couchside.benchmarks.timing.stopwatch import no_collections
+from couchside.benchmarks.tv.sockets import count_sockets
 from couchside.device import strict
 from couchside.device.guide.jsonl import write_jsonl
-from couchside.device.records import EventKind, RowCode
+from couchside.device.records import RowCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from couchside.benchmarks.tv_process import TvProcess
+    from couchside.benchmarks.tv.process import TvProcess
     from couchside.compression.households import Household
     from couchside.device.records import Title, ViewingEvent
 
@@ -28,8 +27,6 @@ SHOWN = 18
 REASONS_S = 3.0
 """Patience for reasons, which are found after the shelf is shown."""
 POLL_S = 0.05
-EVENT_EVERY = 20
-"""Timed shelves between two events: a launcher asks more often than anybody presses a key."""
 
 
 class Couch:
@@ -87,36 +84,9 @@ class Couch:
         """Why a card stands where it stands."""
         return self._tv.client.call("explain", title_id=title_id, profile_id=profile_id)
 
-    def time_shelves(self, profile_id: str, count: int) -> dict[str, list[int]]:
-        """Ask for the whole shelf again and again, with something happening now and then.
-
-        Returns:
-            Nanoseconds of each call, on the ``wall`` and of the daemon's ``cpu``.
-        """
-        wall, cpu = [], []
-        answer = self._tv.client.call("rows", profile_id=profile_id)
-        with no_collections():
-            for number in range(count):
-                if number % EVENT_EVERY == 0:
-                    self._finish_something(profile_id, answer, number)
-                used, began = self._tv.cpu_ns(), time.perf_counter_ns()
-                answer = self._tv.client.call("rows", profile_id=profile_id)
-                wall.append(time.perf_counter_ns() - began)
-                cpu.append(self._tv.cpu_ns() - used)
+    def look_at_sockets(self) -> None:
+        """Count the daemon's sockets once more."""
         self._looks.append(count_sockets(self._tv.pid))
-        return {"wall": wall, "cpu": cpu}
-
-    def _finish_something(self, profile_id: str, answer: Any, number: int) -> None:
-        """See the last card of the shelf to its end, so that taste and reasons change."""
-        if not answer["rows"]:
-            raise InvalidRunError("the shelf is empty: there is nothing to watch")
-        self._tv.client.call(
-            "event",
-            event_id=f"couch-{number}",
-            title_id=answer["rows"][-1]["cards"][-1]["title_id"],
-            profile_id=profile_id,
-            kind=EventKind.COMPLETE.value,
-        )
 
     def pull_the_plug(self) -> tuple[float, float]:
         """Kill the daemon as a power cut would, and switch on again.

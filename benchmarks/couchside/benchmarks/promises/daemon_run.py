@@ -23,9 +23,9 @@ from couchside.device.guide.jsonl import write_jsonl
 from couchside.device.records import EventKind, RowCode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from couchside.benchmarks.tv_process import TvProcess
+    from couchside.benchmarks.tv.process import TvProcess
     from couchside.device.records import Title, ViewingEvent
     from couchside.device.rpc.client import Client
 
@@ -95,7 +95,7 @@ def run_day(tv: TvProcess, stock: Stock, *, rows: int, now: float) -> dict[str, 
     tv.start()
     load_s = _fill(tv, stock)
     events_ms = _live_through(tv.client, _week(stock.films, now))
-    calls = _ask(tv, rows)
+    calls = ask(tv, rows)
     memory = tv.memory()
     tv.stop()
     first_answer_s = tv.start()
@@ -109,11 +109,11 @@ def run_day(tv: TvProcess, stock: Stock, *, rows: int, now: float) -> dict[str, 
         "first_answer_cpu": first_answer_cpu_s,
         "event_p50": nearest_rank(sorted(events_ms), 50),
         "catalogue_load": load_s,
-        **_describe(calls),
+        **describe(calls),
     }
 
 
-def _describe(calls: Sequence[Call]) -> dict[str, float]:
+def describe(calls: Sequence[Call]) -> dict[str, float]:
     """Milliseconds of ``rows``; what the kernel does not count is left out."""
     wall = sorted(call.wall for call in calls)
     quiet = sorted(call.wall for call in calls if call.quiet)
@@ -169,27 +169,33 @@ def _live_through(client: Client, events: Iterable[ViewingEvent]) -> list[float]
     return took
 
 
-def _ask(tv: TvProcess, rows: int) -> list[Call]:
-    """Ask for the shelf ``rows`` times, with events in between."""
+def ask(tv: TvProcess, rows: int, **who: str) -> list[Call]:
+    """Ask for the shelf ``rows`` times, with events in between.
+
+    Args:
+        tv: a stocked TV.
+        rows: how often.
+        who: ``profile_id`` of the member who asks; without it the household.
+    """
     calls: list[Call] = []
-    shelf = tv.client.call("rows")
+    shelf = tv.client.call("rows", **who)
     half_seen = None
     with no_collections():
         for number in range(rows):
             shown: Callable[[Any], bool] | None = None
             if number % EVENT_EVERY == 0:
-                half_seen, shown = _press_key(tv.client, shelf, half_seen, number)
-            shelf, call = _ask_once(tv)
+                half_seen, shown = _press_key(tv.client, shelf, half_seen, number, who)
+            shelf, call = _ask_once(tv, who)
             missed = shown is not None and not shown(shelf)
             quiet = number % EVENT_EVERY >= EVENT_EVERY // 2
             calls.append(replace(call, missed=missed, quiet=quiet))
     return calls
 
 
-def _ask_once(tv: TvProcess) -> tuple[Any, Call]:
+def _ask_once(tv: TvProcess, who: Mapping[str, str]) -> tuple[Any, Call]:
     waited, cpu = tv.waited_ns(), tv.cpu_ns()
     began = time.perf_counter_ns()
-    shelf = tv.client.call("rows")
+    shelf = tv.client.call("rows", **who)
     wall = time.perf_counter_ns() - began
     cpu = tv.cpu_ns() - cpu
     after = tv.waited_ns()
@@ -199,7 +205,7 @@ def _ask_once(tv: TvProcess) -> tuple[Any, Call]:
 
 
 def _press_key(
-    client: Client, shelf: Any, half_seen: str | None, number: int
+    client: Client, shelf: Any, half_seen: str | None, number: int, who: Mapping[str, str]
 ) -> tuple[str | None, Callable[[Any], bool]]:
     """Stop a discovered film half way, or see the one that was stopped to its end.
 
@@ -208,15 +214,23 @@ def _press_key(
     """
     if half_seen is None:
         film = _first_discovery(shelf)
-        _say(client, film, EventKind.STOP, HALF_WAY * FILM_S, number)
+        _say(client, film, EventKind.STOP, HALF_WAY * FILM_S, number, who)
         return film, lambda after: film in _titles(after, {RowCode.CONTINUE_WATCHING})
-    _say(client, half_seen, EventKind.COMPLETE, FILM_S, number)
+    _say(client, half_seen, EventKind.COMPLETE, FILM_S, number, who)
     return None, lambda after: half_seen not in _titles(after, set(RowCode))
 
 
-def _say(client: Client, title_id: str, kind: EventKind, position_s: float, number: int) -> None:
+def _say(
+    client: Client,
+    title_id: str,
+    kind: EventKind,
+    position_s: float,
+    number: int,
+    who: Mapping[str, str],
+) -> None:
     client.call(
         "event",
+        **who,
         event_id=f"bench-{number}",
         title_id=title_id,
         kind=kind.value,

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from couchside.benchmarks.board import Board
-    from couchside.benchmarks.budgets import Budget, Conditions, Line
     from couchside.benchmarks.lab import LabReport
-    from couchside.benchmarks.peers import Result
+    from couchside.benchmarks.promises.budgets import Budget, Conditions, Line
+    from couchside.benchmarks.promises.peers import Result
     from couchside.device.quality import Interval
 
 ALSO = {

@@ -148,7 +148,7 @@ def _run(graph: Graph, feeds: Mapping[str, NDArray[Any]]) -> Callable[[], object
 
 def _torch_step(bundle: Bundle) -> Callable[[], object]:
     """The training step as one writes it in torch: forward, backward, step."""
-    from couchside.benchmarks.torch_step import TorchStep  # noqa: PLC0415 - seconds and 300 MB
+    from couchside.benchmarks.promises.torch_step import TorchStep  # noqa: PLC0415 - seconds and 300 MB
 
     golden = next(e for e in bundle.manifest.golden if e.graph == "training_step")
     feeds = {port: np.array(bundle.tensor(tensor)) for port, tensor in golden.inputs.items()}

@@ -101,7 +101,7 @@ def read_promises() -> Promises:
     Raises:
         StrictError: the file has an unknown, missing or mistyped key.
     """
-    text = (resources.files("couchside.benchmarks") / FILE).read_text(encoding="utf-8")
+    text = (resources.files("couchside.benchmarks.promises") / FILE).read_text(encoding="utf-8")
     return parse_promises(text)
 
 

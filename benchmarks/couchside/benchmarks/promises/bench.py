@@ -1,6 +1,6 @@
 """``make bench``: every promise beside what a real TV needs, and ratios to named peers.
 
-    python -m couchside.benchmarks.bench BUNDLES_DIR --json OUT
+    python -m couchside.benchmarks.promises.bench BUNDLES_DIR --json OUT
 
 The exit status is 2 if a promise is clearly missed, and 0 if all are kept or unclear.
 """
@@ -13,24 +13,24 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from couchside.benchmarks.bench_report import BenchReport, print_report
 from couchside.benchmarks.board import read_board
-from couchside.benchmarks.budgets import Verdict, judge, read_promises
 from couchside.benchmarks.command import Parser, run_command
-from couchside.benchmarks.daemon_run import make_stock, run_day
 from couchside.benchmarks.document import check_target, to_document, write_document
 from couchside.benchmarks.errors import ExitCode, UsageError
 from couchside.benchmarks.lab import read_lab_report
-from couchside.benchmarks.peers import run_contests
-from couchside.benchmarks.tv_process import TvProcess
+from couchside.benchmarks.promises.budgets import Verdict, judge, read_promises
+from couchside.benchmarks.promises.daemon_run import make_stock, run_day
+from couchside.benchmarks.promises.peers import run_contests
+from couchside.benchmarks.promises.report import BenchReport, print_report
+from couchside.benchmarks.tv.process import TvProcess
 from couchside.device.bundle import MANIFEST, open_bundle
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from couchside.benchmarks.budgets import Conditions
     from couchside.benchmarks.lab import LabReport
+    from couchside.benchmarks.promises.budgets import Conditions
     from couchside.device.bundle import Bundle
 
 QUALITY = "quality.json"

@@ -1,0 +1,1 @@
+"""The cloud side: keys, the release repository and what is published of it."""
