@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -144,7 +145,7 @@ def test_run_that_is_interrupted_or_killed_goes_on_where_it_stopped(compress, tm
     wait_for(out / "work" / "graphs" / "onnx" / "float" / "text_encoder.onnx")
     run.process.kill()
     run.end()
-    assert run.is_gone(within_s=5.0)  # no exporter is left to write into the next run's folder
+    assert run.is_gone(within_s=15.0)  # no exporter is left to write into the next run's folder
     assert finished(out) == ["validation", "teacher", "student"]
     assert not (out / "bundles").exists()
 
@@ -329,3 +330,14 @@ def test_item_table_is_the_students_within_int8_error(bundles, student):
     np.testing.assert_allclose(bundle.item_vectors(), expected, atol=0.02)
     for name in ("content_scale", "delta_scale"):
         assert (np.asarray(bundle.tensor(name)) >= 0).all()
+
+
+def test_second_run_in_the_same_folder_is_refused(tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    with (work / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        status, errors = Compress("tv-tiny", tmp_path).end()
+    assert status == 1
+    assert "another run is at work there" in errors
+    assert "Traceback" not in errors

@@ -145,6 +145,7 @@ def test_manifest_that_cannot_be_read_is_refused_with_what_to_do(copied, change)
         words = "more than 65536 bytes" if change == "huge" else "fetch the Bundle again"
     elif change == "folder":
         file.mkdir()
+        words = "not a plain file"
     with pytest.raises(BundleError, match=f"{MANIFEST}.*{words}"):
         open_bundle(copied)
 

@@ -95,6 +95,8 @@ def test_history_is_left_padded_and_only_its_end_is_read(steps, length, seed):
         "mask": ("float32", (1, length)),
     }
     assert feeds["mask"][0].tolist() == [0.0] * (length - n) + [1.0] * n
+    if n:
+        gaps[-n] = UNKNOWN_GAP  # what came before the window is out of sight
     for name, whole in (("vectors", vectors), ("signals", signals), ("gaps", gaps)):
         assert not feeds[name][0, : length - n].any()
         np.testing.assert_array_equal(feeds[name][0, length - n :], whole[steps - n :])

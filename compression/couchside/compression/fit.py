@@ -99,6 +99,7 @@ def gather(
         if len(last):
             for name, column in columns.items():
                 column[row, -len(last) :] = getattr(interactions, name)[last]
+            columns["gaps"][row, -len(last)] = UNKNOWN_GAP  # as on the TV: nothing is before it
             mask[row, -len(last) :] = 1.0
     tensors = {name: torch.from_numpy(column) for name, column in columns.items()}
     return Histories(**tensors, mask=torch.from_numpy(mask))

@@ -1,21 +1,22 @@
 """The stages from ratings to Bundles; a finished stage is not done again.
 
 A stage is finished when ``work/NAME/done`` holds its fingerprint: a hash of the recipe, the input
-data, this package's source and everything before it. Anything else is redone, so a stale result
+data, the sources of ours that decide the result and everything before it. Anything else is redone, so a stale result
 can't slip into a Bundle. A stage's folder is removed before it starts: a killed run leaves nothing
 that the next one would trust.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ from couchside.device.bundle import QualityRecord, open_bundle
 from couchside.device.features import DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import torch
     from numpy.typing import NDArray
@@ -84,21 +85,39 @@ def run(recipe: Recipe, out: Path) -> Path:
         ("drafts", _pack),
         ("quality", _evaluate),
     ]
-    for number, (name, stage) in enumerate(stages, start=1):
-        fingerprint = hashlib.sha256(f"{fingerprint} {name}".encode()).hexdigest()
-        _do_stage(this, f"[{number}/{len(stages)}] {name}", name, stage, fingerprint)
-    return _publish(this)
+    with _alone(this.work):
+        for number, (name, stage) in enumerate(stages, start=1):
+            fingerprint = hashlib.sha256(f"{fingerprint} {name}".encode()).hexdigest()
+            _do_stage(this, f"[{number}/{len(stages)}] {name}", name, stage, fingerprint)
+        return _publish(this)
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Hold the folder: two runs in it would delete each other's stages."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CompressionError(f"{work}: another run is at work there; wait for it") from error
+        yield
 
 
 def _fingerprint(this: Run) -> str:
     digest = hashlib.sha256(this.split.sha256.encode())
     digest.update(repr(this.interactions.titles).encode())
     digest.update(_recipe_json(this.recipe).encode())
-    for package in ("couchside.compression", "couchside.device"):
-        folder = Path(str(resources.files(package)))
-        for source in sorted(folder.rglob("*.py")):
-            digest.update(source.read_bytes())
+    for source in _own_sources():
+        digest.update(source.read_bytes())
     return digest.hexdigest()
+
+
+def _own_sources() -> list[Path]:
+    """Files of ours that this module has imported, directly or not."""
+    loaded = {name: module for name, module in sys.modules.items() if name.startswith("couchside.")}
+    files = {getattr(module, "__file__", None) for module in loaded.values()}
+    return sorted(Path(file) for file in files if file)
 
 
 def _recipe_json(recipe: Recipe) -> str:

@@ -324,6 +324,8 @@ def open_bundle(path: Path) -> Bundle:
 
 
 def _read_manifest(file: Path) -> bytes:
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise BundleError(f"{file}: not a plain file; fetch the Bundle again")
     try:
         with file.open("rb") as stream:
             raw = stream.read(MANIFEST_LIMIT + 1)

@@ -102,7 +102,7 @@ def user_model_inputs(
     Args:
         vectors: item vectors [n, d], oldest first; the last ``length`` are used.
         signals: Signal values [n].
-        gaps: gap buckets [n].
+        gaps: gap buckets [n]; that of the first step used counts as unknown.
         length: L of the Bundle.
 
     Returns:
@@ -120,5 +120,6 @@ def user_model_inputs(
         feeds["vectors"][0, -n:] = vectors[-n:]
         feeds["signals"][0, -n:] = signals[-n:]
         feeds["gaps"][0, -n:] = gaps[-n:]
+        feeds["gaps"][0, -n] = UNKNOWN_GAP  # the step before it is out of sight
         feeds["mask"][0, -n:] = 1.0
     return feeds

@@ -36,6 +36,8 @@ def loads(text: bytes | str) -> Any:
         StrictError: not JSON, or JSON that two readers could read differently.
     """
     try:
+        if isinstance(text, bytes):
+            text = text.decode("utf-8")  # json.loads would guess, and take UTF-16 as well
         return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
     except StrictError:
         raise
