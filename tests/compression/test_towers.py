@@ -108,7 +108,9 @@ def test_content_of_no_token_is_finite_and_of_other_tokens_other():
     assert unit.norm(dim=1).tolist() == pytest.approx([1.0, 1.0])
 
 
-@given(st.just(0.0) | st.floats(1e-6, 10), st.just(0.0) | st.floats(1e-3, 1e4), st.integers(0, 2**31))
+@given(
+    st.just(0.0) | st.floats(1e-6, 10), st.just(0.0) | st.floats(1e-3, 1e4), st.integers(0, 2**31)
+)
 def test_delta_never_exceeds_its_bound_and_keeps_its_direction(bound, size, seed):
     rng = torch.Generator().manual_seed(seed)
     table = ItemTable(torch.ones(5, 4), d=3, delta_bound=bound, delta_dropout=0.0)

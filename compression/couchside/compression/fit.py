@@ -1,9 +1,9 @@
-"""Train a user tower, its projection P and the bounded deltas on histories, with the full softmax.
+"""Train a user tower, its projection P and the bounded deltas on histories.
 
-The logits carry the popularity of that morning as a fixed term, so the model learns what people
-watch *beyond* what everyone watches; the TV adds the Bundle's popularity back with a weight that
-validation picks. With a teacher, part of the loss is the cross-entropy against its soft targets
-(Hinton et al., 2015).
+The loss is a softmax over titles, sampled or full. The logits carry the popularity of that morning
+as a fixed term, so the model learns what people watch *beyond* what everyone watches; the TV adds
+the Bundle's popularity back with a weight that validation picks. With a teacher, part of the loss
+is the cross-entropy against its soft targets (Hinton et al., 2015).
 """
 
 from __future__ import annotations
@@ -226,19 +226,42 @@ def _loss(
     ranker.tower.train()
     ranker.table.train()
     present = seen.mask > 0
-    target = following.items[present]
-    prior = context.popularity[torch.from_numpy(days)[present]]
+    places, target, correction = _competitors(context, following.items[present], rng)
+    prior = context.popularity[torch.from_numpy(days)[present]][:, places] + correction
     student_view = _drop_channels(seen, recipe.training.channel_dropout, rng)
     vectors = ranker.table()
-    logits = ranker.users(vectors, student_view)[present] @ vectors.T + prior
+    logits = ranker.users(vectors, student_view)[present] @ vectors[places].T + prior
     loss = functional.cross_entropy(logits, target)
     if teacher is None:
         return loss
     with torch.no_grad():
         known = teacher.table()
-        soft = torch.softmax(teacher.users(known, seen)[present] @ known.T + prior, dim=1)
+        opinion = teacher.users(known, seen)[present] @ known[places].T + prior
+        soft = torch.softmax(opinion, dim=1)
     share = recipe.training.distillation_weight
     return (1 - share) * loss + share * functional.cross_entropy(logits, soft)
+
+
+def _competitors(
+    context: _Context, wanted: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The titles in the batch's softmax: its targets, and uniform negatives (0 in the recipe: all).
+
+    Adding log(1 / chance of being drawn) to a drawn negative keeps the expected partition sum that
+    of the full softmax (Bengio & Senécal, 2008).
+
+    Returns:
+        (item rows [k], place of each target among them [p], correction of each logit [k]).
+    """
+    n, count = context.popularity.shape[1], context.recipe.training.negatives
+    targets, place = torch.unique(wanted, return_inverse=True)
+    others = np.setdiff1d(np.arange(n), targets.numpy(), assume_unique=True)
+    if not count or count >= len(others):
+        return torch.arange(n), wanted, torch.zeros(n)
+    drawn = torch.from_numpy(rng.choice(others, size=count, replace=False))
+    correction = torch.zeros(len(targets) + count)
+    correction[len(targets) :] = math.log(len(others) / count)
+    return torch.cat([targets, drawn]), place, correction
 
 
 def _drop_channels(histories: Histories, chance: float, rng: np.random.Generator) -> Histories:

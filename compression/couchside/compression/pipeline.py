@@ -1,9 +1,9 @@
 """The stages from ratings to Bundles; a finished stage is not done again.
 
 A stage is finished when ``work/NAME/done`` holds its fingerprint: a hash of the recipe, the input
-data, the sources of ours that decide the result and everything before it. Anything else is redone, so a stale result
-can't slip into a Bundle. A stage's folder is removed before it starts: a killed run leaves nothing
-that the next one would trust.
+data, the sources of ours that decide the result, and everything before it. Anything else is redone,
+so a stale result can't slip into a Bundle. A stage's folder is removed before it starts: a killed
+run leaves nothing that the next one would trust.
 """
 
 from __future__ import annotations

@@ -66,6 +66,8 @@ class TrainingRecipe:
     delta_dropout: float
     channel_dropout: float
     """Chance that a step's signal, and its gap, is shown as unknown."""
+    negatives: int
+    """Titles drawn for each batch's softmax beside its targets; 0: all titles, every time."""
     distillation_weight: float
     """Share of the teacher's soft targets in the student's loss, in [0, 1]."""
     popularity_weights: tuple[float, ...]
@@ -123,6 +125,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "delta_bound": (0, 10),
     "delta_dropout": (0, 1),
     "channel_dropout": (0, 1),
+    "negatives": (0, 10**7),
     "distillation_weight": (0, 1),
     "seed": (0, 2**32 - 1),
 }
