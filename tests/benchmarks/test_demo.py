@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -100,7 +100,7 @@ def test_demo_does_not_repeat_finished_stages(told: Told) -> None:
 
 
 def test_demo_shows_the_shelf_before_and_after_and_a_reason(told: Told) -> None:
-    before, after = told.text.split("[6/7]")
+    before, after = told.text.split("[6/10]")
     assert "Continue watching" not in before
     assert "For you" not in before
     assert "For you" in after
@@ -144,6 +144,39 @@ def test_shelf_survives_the_plug_being_pulled(told: Told) -> None:
     assert "the same as before" in told.text
 
 
+def test_bundle_of_the_demo_travels_and_a_second_release_replaces_it(told: Told) -> None:
+    delivery: Any = told.report["delivery"]
+    first, second, third = delivery["releases"]
+    bundle = told.out / "lab" / "bundles" / "litert-int8"
+    assert first["bundle_bytes"] == sum(file.stat().st_size for file in bundle.iterdir())
+    for number, release in enumerate((first, second, third), start=1):
+        assert [one["tv"] for one in release["arrivals"]] == ["TV 1", "TV 2", "TV 3"]
+        assert {(one["before"], one["after"]) for one in release["arrivals"]} == {
+            (number - 1, number)
+        }
+        assert all(0 < one["seconds"] < 60 for one in release["arrivals"])
+    for one in first["arrivals"]:
+        assert one["fetched"] == first["blocks"]
+        assert first["wire_bytes"] < one["bytes_in"] < 1.02 * first["wire_bytes"] + 6_000
+        assert one["bytes_out"] < 4_000
+    for one in (*second["arrivals"], *third["arrivals"]):
+        assert 0 < one["fetched"] < second["blocks"] / 2
+        assert f"{one['bytes_in']:,} B in" in told.text
+
+
+def test_thief_of_the_demo_is_refused_in_the_tvs_own_words(told: Told) -> None:
+    refusals: Any = told.report["delivery"]["refusals"]  # type: ignore[index]
+    rollback, forged, flipped = [one["words"] for one in refusals]
+    assert rollback.startswith("RollbackError: ")
+    assert forged.startswith("UntrustedError: timestamp was signed by 0/1 keys")
+    assert re.search(r"damaged copies of block [0-9a-f]{64}", flipped)
+    said = " ".join(told.text.split())
+    for one in refusals:
+        assert (one["tvs"], one["version"]) == (3, 2)
+        assert one["words"] in said
+        assert 0 < one["rows_ms"] < 5_000
+
+
 def test_page_of_the_demo_names_nothing_outside_itself(told: Told) -> None:
     page = (told.out / "couchside.html").read_text("utf-8")
     assert not re.search(r"https?:|<script|@import", page)
@@ -178,7 +211,7 @@ def test_demo_interrupted_in_front_of_the_tv_leaves_no_daemon_behind(
 ) -> None:
     shutil.copytree(compressed, tmp_path / "lab")
     child = start("--recipe", "tv-tiny", "--out", str(tmp_path), "--rows", "1000000")
-    read_until(child, b"[7/7]")
+    read_until(child, b"[7/10]")
     assert [line for line in living(child.pid) if "couchside.device" in line]
     os.killpg(child.pid, signal.SIGINT)
     text, _ = listen(child)
@@ -186,6 +219,24 @@ def test_demo_interrupted_in_front_of_the_tv_leaves_no_daemon_behind(
     assert "Traceback" not in text
     assert not list(living(child.pid))
     assert not (tmp_path / "couchside.html").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_demo_interrupted_on_the_bundles_way_leaves_no_process_behind(
+    compressed: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    shutil.copytree(compressed, tmp_path / "lab")
+    child = start("--recipe", "tv-tiny", "--out", str(tmp_path), "--rows", "50")
+    read_until(child, b"nothing \xe2\x86\x92 1")
+    read_until(child, b"[9/10]")
+    there = "\n".join(living(child.pid))
+    assert there.count("cloud_sync.tv.sync") >= 3
+    assert there.count("couchside.device.daemon") >= 3
+    (os.killpg if number is signal.SIGINT else os.kill)(child.pid, number)
+    text, _ = listen(child)
+    assert child.wait(30) == 130
+    assert "Traceback" not in text
+    assert not list(living(child.pid))
 
 
 def test_unknown_recipe_is_told_and_starts_nothing(tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ def test_titles_viewers_and_channels_are_escaped_whatever_they_are() -> None:
         scenes=tuple(
             replace(scene, viewer=ATTACK, name=ATTACK, channel=ATTACK) for scene in report.scenes
         ),
+        delivery=replace(
+            report.delivery,
+            broker=ATTACK,
+            refusals=tuple(
+                replace(one, attack=ATTACK, words=ATTACK) for one in report.delivery.refusals
+            ),
+        ),
         whys=tuple(replace(why, viewer=ATTACK, card=attacked) for why in report.whys),
         facts=((ATTACK, ATTACK),),
     )
@@ -162,7 +169,7 @@ def test_shelf_shows_every_card_in_its_row_with_its_reason(page: Page) -> None:
 
 
 def test_tables_carry_the_numbers_of_the_report(page: Page) -> None:
-    sizes, qualities, promises, latencies, parts = page.tables
+    sizes, qualities, promises, latencies, _, parts = page.tables
     report = sample_report()
     assert [row[0] for row in sizes[1:]] == [size.name for size in report.sizes]
     assert sizes[4][2:] == [
@@ -177,6 +184,36 @@ def test_tables_carry_the_numbers_of_the_report(page: Page) -> None:
     assert latencies[1][1:] == ["1,000", "2.31", "4.56", "9.87"]
     assert latencies[2][1:] == ["61", "1.23", "–", "8.76"]
     assert parts[1] == ["compress", "2 min 13 s"]
+
+
+def test_page_tells_of_every_release_on_every_tv_and_of_every_refusal(page: Page) -> None:
+    arrivals = page.tables[4]
+    assert arrivals[1] == ["TV 1", "nothing → 1", "4.7 s", "2,140,001 B", "1,848 B", "42", "0"]
+    assert arrivals[6] == ["TV 3", "version 1 → 2", "4.9 s", "7,799 B", "1,848 B", "2", "40"]
+    assert len(arrivals) == 7
+    told = page.text.split("How the Bundle arrived")[-1]
+    for one in ("mosquitto, MQTT 5", "42 blocks", "5.4 MB on a TV are 2.1 MB", "Signed (TUF)"):
+        assert one in told
+    assert "RollbackError: New timestamp <2>" in told
+    assert "3 TVs refused within 1.2 s; every shelf still came from version 2, in 1.8 ms" in told
+
+
+def test_page_without_a_delivery_claims_none() -> None:
+    report = sample_report()
+    nothing = replace(report.delivery, releases=(), refusals=())
+    told = Page(render(replace(report, delivery=nothing))).text
+    assert "Signed (TUF)" not in told
+    assert "owned the broker" not in told
+
+
+def test_terminal_tells_the_same_of_the_delivery() -> None:
+    delivery = sample_report().delivery
+    told = terminal.release(delivery.releases[1])
+    assert "version 2: 5.4 MB on a TV, 2.1 MB in 42 blocks on the wire, head 891 B" in told
+    assert re.search(r"TV 3  version 1 → 2 .*7,799 B in +1,848 B out +2 blocks fetched, +40", told)
+    refused = terminal.refusal(delivery.refusals[1])
+    assert f"block {'0b' * 32}" in " ".join(refused.split())
+    assert "each still answers rows from version 2, in 1.8 ms at most" in refused
 
 
 @pytest.mark.parametrize(

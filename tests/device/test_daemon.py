@@ -17,12 +17,14 @@ from pathlib import Path
 import pytest
 from simulators.daemon import DaemonProcess
 
+from couchside.device.daemon import RENEW, TICK_S
 from couchside.device.errors import RpcError, UnreachableError
 from couchside.device.guide.jsonl import write_jsonl
 from couchside.device.process import boot_id
 from couchside.device.records import Title, TitleKind
 from couchside.device.rpc import Client, wire
 from couchside.device.slots import Slot, Slots
+from couchside.device.verdicts import Verdicts
 
 MB = 2**20
 
@@ -536,6 +538,77 @@ def test_a_new_bundle_is_taken_at_the_next_start_and_committed(
     for _ in range(3):
         call("rows")
     assert call("bundle.status")["trial_left"] == 0
+
+
+@pytest.fixture
+def own_slots(bundles, tmp_path):
+    """A folder with two placed Bundles, the first of which is current."""
+    own = Slots(tmp_path / "own")
+    first = own.place(bundles / "litert-int8")
+    second = own.place(bundles / "litert-float")
+    shutil.copytree(second.path, tmp_path / "kept")  # activating deletes what no slot leads to
+    own.activate(first)
+    return own
+
+
+def test_a_running_daemon_ends_for_a_new_bundle_and_the_next_start_takes_it(
+    start_daemon, own_slots, tmp_path, films
+):
+    daemon = start_daemon(slots=own_slots.root)
+    daemon.client.call("catalogue.load", source="films", path=str(films))
+    watch(daemon, some_ids(films, 1)[0])
+    new = own_slots.place(tmp_path / "kept")
+    began = time.monotonic()
+    own_slots.activate(new)
+    assert daemon.process.wait(10) == RENEW
+    assert time.monotonic() - began < TICK_S / 3, "the kernel said so, no tick did"
+    assert f"Bundle {new.bundle_id[:12]} is current now" in daemon.logged()
+    daemon.start()
+    status = daemon.client.call("bundle.status")
+    assert (status["flavour"], status["slot"], status["skipped"]) == (
+        "litert-float",
+        "current",
+        {},
+    )
+    assert len(daemon.client.call("export")["events"]) == 1
+
+
+def test_a_new_bundle_is_noticed_where_the_kernel_tells_nothing(start_daemon, own_slots, tmp_path):
+    """A watchdog's tick is as short as we like; the renames happen out of dnotify's sight."""
+    daemon = start_daemon(slots=own_slots.root, environment={"WATCHDOG_USEC": "1000000"})
+    unseen = tmp_path / "unseen"
+    shutil.copytree(own_slots.root, unseen, symlinks=True)
+    own_slots.root.rename(tmp_path / "gone")
+    unseen.rename(own_slots.root)
+    folder = own_slots.place(tmp_path / "kept").path
+    assert daemon.process.poll() is None
+    own_slots.switch(folder.name)
+    assert daemon.process.wait(10) == RENEW
+
+
+def test_a_condemned_bundle_that_becomes_current_ends_no_daemon(start_daemon, own_slots, tmp_path):
+    new = own_slots.place(tmp_path / "kept")
+    (tmp_path / "state").mkdir()
+    Verdicts(tmp_path / "state" / "verdicts.json").condemn(new.bundle_id, "it was no good")
+    daemon = start_daemon(slots=own_slots.root, environment={"WATCHDOG_USEC": "200000"})
+    own_slots.activate(new)
+    time.sleep(1.0)
+    assert daemon.process.poll() is None
+    assert daemon.client.call("bundle.status")["flavour"] == "litert-int8"
+    assert daemon.stop() == 0
+
+
+def test_a_current_bundle_that_was_passed_over_at_the_start_is_no_news(start_daemon, own_slots):
+    """Else the daemon would end and start for ever."""
+    previous = own_slots.path(Slot.CURRENT)
+    broken = own_slots.root / "broken"
+    shutil.copytree(previous, broken)
+    (broken / "manifest.json").write_text("{}", encoding="utf-8")
+    own_slots.switch("broken")
+    daemon = start_daemon(slots=own_slots.root, environment={"WATCHDOG_USEC": "200000"})
+    assert daemon.client.call("bundle.status")["slot"] == "previous"
+    time.sleep(1.0)
+    assert daemon.process.poll() is None
 
 
 def test_a_damaged_bundle_makes_way_for_the_one_before(start_daemon, bundles, tmp_path):

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from couchside.benchmarks.page.report import (
+    Arrival,
+    Delivery,
     DemoReport,
     Latency,
     Quality,
+    Refusal,
+    Release,
     Scene,
     ShownCard,
     ShownRow,
@@ -144,6 +148,24 @@ def scenes() -> tuple[Scene, ...]:
     )
 
 
+def delivery() -> Delivery:
+    def release(version: int, fetched: int, received: int) -> Release:
+        arrivals = tuple(
+            Arrival(f"TV {n}", version - 1, version, 4.6 + n / 10, received + n, 1848, fetched)
+            for n in (1, 2, 3)
+        )
+        return Release(version, 5_432_109, 2_123_456, 42, 891, arrivals)
+
+    return Delivery(
+        "mosquitto, MQTT 5",
+        (release(1, 42, 2_140_000), release(2, 2, 7_796)),
+        (
+            Refusal("An old head", "RollbackError: New timestamp <2>", 3, 1.4, 2, 10.2),
+            Refusal("A flipped bit", f"damaged copies of block {'0b' * 32}", 3, 1.2, 2, 1.8),
+        ),
+    )
+
+
 def sample_report() -> DemoReport:
     wolf = film(18, ReasonCode.WATCHED, ("Gravity", "About Time"))
     return DemoReport(
@@ -197,6 +219,7 @@ def sample_report() -> DemoReport:
             if line.values
         ),
         sockets=Sockets(5, 2, 0),
+        delivery=delivery(),
         parts=(Timed("compress", 133.3), Timed("load", 4.4), Timed("evening", 2.2)),
         facts=(("Processor", "An imaginary one"), ("Python", "3.11.2"), ("Recipe", "tv-small")),
     )

@@ -1,9 +1,11 @@
-"""``couchside-demo``: one TV from the lab to the couch, in minutes, with nothing but this machine.
+"""``couchside-demo``: from the lab to the couch, in minutes, with nothing but this machine.
 
 The sample is compressed, its int8 Bundle installed on a TV with an empty history, films and a guide
 are loaded, a simulated household watches for an evening, and the shelf is shown before and after,
-with its reasons, sizes, quality, speed and memory. The last line is the path of a page that tells
-all of it. Every number is measured in this very run; stages of the lab that are finished are kept.
+with its reasons, sizes, quality, speed and memory. Then the Bundle is signed and travels over MQTT
+to three more TVs, a second release replaces it, and what a thief shows them is refused. The last
+line is the path of a page that tells all of it. Every number is measured in this very run; stages
+of the lab that are finished are kept.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from couchside.benchmarks import lab
 from couchside.benchmarks.board import read_board
+from couchside.benchmarks.delivery.journey import Journey
 from couchside.benchmarks.errors import BenchmarkError, ExitCode, UsageError
 from couchside.benchmarks.page import terminal, words
 from couchside.benchmarks.page.answers import shown_shelf, shown_why
@@ -49,12 +52,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from couchside.benchmarks.lab import LabReport
-    from couchside.benchmarks.page.report import Latency, ShownShelf, Why
+    from couchside.benchmarks.page.report import Delivery, Latency, ShownShelf, Why
     from couchside.device.bundle import Bundle
 
 FLAVOUR = "litert-int8"
 """What most TVs would take."""
-PARTS = 7
+PARTS = 10
 SEEDS = 4
 """Evenings to choose from, times the hours at which they may begin."""
 PERSONAL = (RowCode.FOR_YOU, RowCode.BECAUSE_YOU_WATCHED, RowCode.CONTINUE_WATCHING)
@@ -131,6 +134,7 @@ class Demo:
                 after, whys = self._after(couch, world)
             with story.part("Measure speed and memory"):
                 asked, measured = self._measure(tv, couch, world)
+        delivery = self._deliver(bundle)
         measured["gain_over_popularity"] = [100 * report.gain(FLAVOUR).low]
         demo = DemoReport(
             made_at=world.now,
@@ -151,6 +155,7 @@ class Demo:
             latencies=(asked, *latencies),
             promises=_promises(measured, bundle.manifest.recipe),
             sockets=couch.sockets,
+            delivery=delivery,
             parts=tuple(story.timed),
             facts=run_facts(read_board(Path("/")), bundle, report),
         )
@@ -265,6 +270,38 @@ class Demo:
             "first_answer": [seconds],
             "first_answer_cpu": [cpu_s],
         }
+
+    def _deliver(self, bundle: Bundle) -> Delivery:
+        story = self._story
+        with Journey(self._folder / "fleet", bundle) as journey:
+            with story.part("Sign the Bundle and let it travel to three TVs"):
+                with story.doing("couchside-cloud makes its keys; broker and TVs are switched on"):
+                    journey.begin()
+                story.say(f"  {journey.broker}; the TVs have a root of trust and no Bundle")
+                self._arrive(journey)
+                with story.doing("an app hands every TV its films"):
+                    journey.load(self._folder / "films.jsonl")
+            with story.part("A second release replaces it"):
+                self._arrive(journey)
+            with story.part("A thief owns the broker"):
+                for attack in (
+                    journey.show_old_head,
+                    journey.show_forged_head,
+                    journey.show_flipped_block,
+                ):
+                    with story.doing("he tampers; the TVs look"):
+                        refusal = attack()
+                    story.say(terminal.refusal(refusal))
+                story.say(
+                    "  The broker is cleaned, and what the cloud had signed meanwhile arrives"
+                )
+                self._arrive(journey, sign=False)
+            return journey.told()
+
+    def _arrive(self, journey: Journey, *, sign: bool = True) -> None:
+        with self._story.doing("couchside-cloud signs and publishes; every TV fetches and checks"):
+            release = journey.release(sign=sign)
+        self._story.say(terminal.release(release))
 
     def _write(self, demo: DemoReport) -> Path:
         page = self._out / "couchside.html"

@@ -1,7 +1,8 @@
 """``couchside-device``: the process on the TV that knows the household and reaches no network.
 
-It never dies of input; it ends on a signal (within 2 seconds, nothing acknowledged is lost), or
-when its Bundle has failed, so that its supervisor's restart takes another slot.
+It never dies of input; it ends on a signal (within 2 seconds, nothing acknowledged is lost), when
+its Bundle has failed, so that its supervisor's restart takes another slot, or when an installer has
+made another Bundle current, so that the restart takes that one.
 """
 
 from __future__ import annotations
@@ -16,22 +17,28 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from couchside.device import process
 from couchside.device.config import Config, read_config
 from couchside.device.errors import ConfigError, CouchsideError
+from couchside.device.slots import Slot, Slots
+from couchside.device.verdicts import Verdicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from couchside.device.catalogue.library import Library
+    from couchside.device.tv import TV
 
 _log = logging.getLogger("couchside.device")
 
-OK, FAILED, USAGE = 0, 1, 2
+OK, FAILED, USAGE, RENEW = 0, 1, 2, 3
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+LINKS_MOVED = signal.SIGIO
+"""The kernel's word that a link among the slots was renamed; until then nothing wakes us for it."""
 TICK_S = 15.0
 """Between two looks at the clock; a TV in standby should not be woken more often."""
 
@@ -56,14 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def install(config: Config, source: Path) -> int:
-    """Copy a Bundle into the slots and make it current; the daemon takes it at its next start."""
-    from couchside.device.slots import Slots  # noqa: PLC0415 - brings numpy
-
+    """Copy a Bundle into the slots and make it current; a running daemon ends to take it."""
     slots = Slots(config.slots)
     bundle = slots.place(source)
     slots.activate(bundle)
     print(f"{config.slots}: version {bundle.version} ({bundle.flavour}) is current")  # noqa: T201
-    print("restart couchside-device to use it; it is on trial until it answered well")  # noqa: T201
+    print(  # noqa: T201
+        "a running couchside-device ends with status 3; its next start puts it on trial"
+    )
     return OK
 
 
@@ -96,12 +103,13 @@ class Daemon:
         self._config = config
         self._main_thread = threading.get_ident()
         self._failure = ""
+        self._successor = ""
 
     def run(self) -> int:
-        """Serve until a signal comes or the Bundle fails; the exit status."""
+        """Serve until a signal comes, the Bundle fails or another is current; the exit status."""
         os.umask(0o077)
         # Blocked in every thread and taken by sigtimedwait: no handler ever interrupts anything.
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, LINKS_MOVED))
         self._config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self._config.state / "lock").open("a+", encoding="utf-8") as lock:
             _take(lock.fileno(), self._config.state)
@@ -109,6 +117,9 @@ class Daemon:
         if self._failure:
             _log.error("the Bundle failed: %s; the next start takes another slot", self._failure)
             return FAILED
+        if self._successor:
+            _log.info("Bundle %s is current now; the next start takes it", self._successor[:12])
+            return RENEW
         return OK
 
     def _serve(self) -> None:
@@ -121,6 +132,9 @@ class Daemon:
         process.keep_memory_small()
         process.refuse_networks()
         config = self._config
+        _watch_links(config.slots)
+        # Before the choice: a link that moves during it is noticed by the first look.
+        began_with = _current(config.slots)
         tv = open_tv(config, boot_id=process.boot_id(Path("/proc")), give_up=self._give_up)
         service = Service(tv, owner_uids={0, os.getuid(), *config.rpc.owner_uids})
         server = Server(
@@ -135,22 +149,39 @@ class Daemon:
             process.return_memory()
             _notify("READY=1")
             _log.info("serving Bundle version %d on %s", tv.choice.bundle.version, config.socket)
-            self._wait(tv.store.flush)
+            self._wait(tv.store.flush, partial(self._look_for_successor, tv, began_with))
         finally:
             _notify("STOPPING=1")
             server.stop()
             tv.close()
 
-    def _wait(self, flush: Callable[[], int]) -> None:
-        """Flush heartbeats and tell systemd that we live, until a signal comes."""
+    def _wait(self, flush: Callable[[], int], replaced: Callable[[], bool]) -> None:
+        """Flush heartbeats and tell systemd that we live, until a signal or a new Bundle comes."""
         watchdog_s = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6
         tick = min(filter(None, (TICK_S, watchdog_s, self._config.history.buffer_s)))
         flushed = time.monotonic()
-        while signal.sigtimedwait(STOP_SIGNALS, tick) is None:
+        while not replaced():
+            came = signal.sigtimedwait((*STOP_SIGNALS, LINKS_MOVED), tick)
+            if came is not None and came.si_signo in STOP_SIGNALS:
+                return
             _notify("WATCHDOG=1")
             if time.monotonic() - flushed >= self._config.history.buffer_s:
                 _try_flush(flush)
                 flushed = time.monotonic()
+
+    def _look_for_successor(self, tv: TV, began_with: str) -> bool:
+        """Whether ``current`` leads to another Bundle than at the start, and one that may run.
+
+        Compared with the start and not only with what runs: where the choice fell on another slot,
+        a restart would end the same way, again and again.
+        """
+        name = _current(self._config.slots)
+        if name in ("", began_with, tv.choice.bundle.bundle_id):
+            return False
+        if Verdicts(self._config.state / "verdicts.json").of(name).refusal:
+            return False
+        self._successor = name
+        return True
 
     def _give_up(self, why: str) -> None:
         """Called from any thread: end, and be restarted with another Bundle."""
@@ -173,6 +204,24 @@ def _take(lock: int, state: Path) -> None:
         ) from error
     os.ftruncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
+
+
+def _current(slots: Path) -> str:
+    """Name of the folder that ``current`` leads to; empty if there is none."""
+    path = Slots(slots).path(Slot.CURRENT)
+    return path.name if path else ""
+
+
+def _watch_links(slots: Path) -> None:
+    """Have the kernel send LINKS_MOVED at each rename among the slots (dnotify, fcntl(2)).
+
+    Where it can't, the tick notices a little later.
+    """
+    try:
+        folder = os.open(slots, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # until we end
+        fcntl.fcntl(folder, fcntl.F_NOTIFY, fcntl.DN_RENAME | fcntl.DN_MULTISHOT)
+    except OSError as error:
+        _log.debug("%s: not watched: %s", slots, error)
 
 
 def _adopt_aside(library: Library) -> None:

@@ -159,6 +159,65 @@ class Sockets:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """One release on one TV."""
+
+    tv: str
+    before: int
+    """Version that ran there; 0 where the TV had no Bundle."""
+    after: int
+    seconds: float
+    """From the cloud's beginning to publish until the TV's shelf came from it."""
+    bytes_in: int
+    """Received by couchside-sync, above TCP."""
+    bytes_out: int
+    fetched: int
+    """Blocks that came over the wire."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What the cloud signed and published, and where it arrived."""
+
+    version: int
+    bundle_bytes: int
+    """On the disk of a TV."""
+    wire_bytes: int
+    """Of all its blocks."""
+    blocks: int
+    head_bytes: int
+    """Of the signed metadata that every TV receives."""
+    arrivals: tuple[Arrival, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What somebody tried who owned the broker."""
+
+    attack: str
+    words: str
+    """A TV's own."""
+    tvs: int
+    """That refused."""
+    seconds: float
+    """Until the last of them had."""
+    version: int
+    """That made every shelf afterwards."""
+    rows_ms: float
+    """The slowest of those shelves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How the Bundle arrived."""
+
+    broker: str
+    """Which broker carried it."""
+    releases: tuple[Release, ...]
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Timed:
     """A part of the demo and how long it took."""
 
@@ -197,6 +256,7 @@ class DemoReport:
     promises: tuple[Line, ...]
     """Those that this run measured, beside their budgets."""
     sockets: Sockets
+    delivery: Delivery
     parts: tuple[Timed, ...]
     facts: tuple[tuple[str, str], ...]
     """What ran where: pairs of name and value."""

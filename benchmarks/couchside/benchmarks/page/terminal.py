@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
 from couchside.benchmarks.page import words
@@ -9,9 +10,17 @@ from couchside.benchmarks.page import words
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from couchside.benchmarks.page.report import DemoReport, ShownCard, ShownShelf
+    from couchside.benchmarks.page.report import (
+        Arrival,
+        DemoReport,
+        Refusal,
+        Release,
+        ShownCard,
+        ShownShelf,
+    )
 
 NAME_WIDTH = 40
+TOLD_WIDTH = 96
 
 
 def shelf(shown: ShownShelf, utc_offset_h: float, *, cards: int) -> str:
@@ -28,6 +37,36 @@ def _card(card: ShownCard, utc_offset_h: float) -> str:
     if len(name) > NAME_WIDTH:
         name = name[: NAME_WIDTH - 1] + "…"
     return f"{name:<{NAME_WIDTH}}  {words.caption(card, utc_offset_h)}".rstrip()
+
+
+def release(shown: Release) -> str:
+    """What was signed, and what it took to reach each TV."""
+    heading = (
+        f"  version {shown.version}: {words.size(shown.bundle_bytes)} on a TV, "
+        f"{words.size(shown.wire_bytes)} in {words.count(shown.blocks, 'block')} on the wire, "
+        f"head {shown.head_bytes:,} B"
+    )
+    return "\n".join((heading, *(_arrival(shown, one) for one in shown.arrivals)))
+
+
+def _arrival(shown: Release, one: Arrival) -> str:
+    return (
+        f"    {one.tv}  {words.step(one):<15}{words.span(one.seconds):>6}"
+        f"{one.bytes_in:>11,} B in{one.bytes_out:>8,} B out"
+        f"{one.fetched:>4} blocks fetched,{words.reused(shown, one):>4} reused"
+    )
+
+
+def refusal(shown: Refusal) -> str:
+    """What was tried, and what a TV said to it."""
+    told = textwrap.fill(
+        f"“{shown.words}”", TOLD_WIDTH, initial_indent="    ", subsequent_indent="     "
+    )
+    return (
+        f"  {shown.attack}\n{told}\n    {words.count(shown.tvs, 'TV')} refused within "
+        f"{words.span(shown.seconds)}; each still answers rows from version {shown.version}, "
+        f"in {shown.rows_ms:.1f} ms at most"
+    )
 
 
 def figures(report: DemoReport) -> str:

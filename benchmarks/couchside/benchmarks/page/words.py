@@ -11,7 +11,7 @@ from couchside.device.records import ReasonCode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from couchside.benchmarks.page.report import Scene, ShownCard, ShownRow
+    from couchside.benchmarks.page.report import Arrival, Release, Scene, ShownCard, ShownRow
     from couchside.device.quality import Interval
     from couchside.device.records import RowCode
 
@@ -89,6 +89,16 @@ def scene(happening: Scene) -> str:
     if happening.opinion is not None:
         words.append(OPINIONS[happening.opinion])
     return ", ".join(words)
+
+
+def step(arrival: Arrival) -> str:
+    """From which version to which, such as "version 1 → 2"."""
+    return f"{f'version {arrival.before}' if arrival.before else 'nothing'} → {arrival.after}"
+
+
+def reused(release: Release, arrival: Arrival) -> int:
+    """Blocks of a release that a TV did not fetch, because it has their files."""
+    return max(release.blocks - arrival.fetched, 0)
 
 
 def joined(names: Sequence[str]) -> str:

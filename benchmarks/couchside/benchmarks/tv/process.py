@@ -36,10 +36,12 @@ class TvProcess:
 
     Args:
         folder: exists, is empty, and its path is short: a Unix socket's has 107 bytes at most.
+        slots: where its Bundles lie; None for the daemon's own place in its state.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, slots: Path | None = None) -> None:
         self.folder = folder
+        self._slots = slots or folder / "state" / "slots"
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
 
@@ -67,6 +69,15 @@ class TvProcess:
         if self._process is None:
             raise InvalidRunError("the TV is off: start it first")
         return self._process.pid
+
+    @property
+    def is_on(self) -> bool:
+        """Whether it was started, and not stopped since."""
+        return self._process is not None
+
+    def ended(self) -> int | None:
+        """Exit status of a daemon that ended by itself; None while it runs or was never started."""
+        return None if self._process is None else self._process.poll()
 
     def install(self, bundle: Path) -> None:
         """Make a Bundle current.
@@ -144,8 +155,9 @@ class TvProcess:
         return True
 
     def _command(self, *arguments: str) -> list[str]:
-        places = {"--state": "state", "--socket": "rpc.sock"}
-        flags = [word for flag, name in places.items() for word in (flag, str(self.folder / name))]
+        state, sock = self.folder / "state", self.folder / "rpc.sock"
+        places = {"--state": state, "--socket": sock, "--slots": self._slots}
+        flags = [word for flag, path in places.items() for word in (flag, str(path))]
         return [sys.executable, "-c", ENTRY, *flags, *arguments]
 
 
