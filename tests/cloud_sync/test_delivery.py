@@ -19,6 +19,7 @@ from simulators.fleet import Cloud, SlowLink, Tv, kill, next_version, until
 from couchside.cloud_sync import topics
 from couchside.cloud_sync.address import BrokerAddress
 from couchside.cloud_sync.mqtt import Session
+from couchside.device.daemon import RENEW
 from couchside.device.process import memory
 from couchside.device.slots import Slot, Slots
 
@@ -70,6 +71,9 @@ def test_release_reaches_three_tvs_each_its_flavour(
         assert tv.held() == set()
 
 
+# Bytes are mosquitto's: amqtt 0.12 sends a client that returns what it had received before, a stale
+# head included, so that one more look is needed there.
+@pytest.mark.parametrize("broker", ["mosquitto"], indirect=True)
 def test_wire_carries_little_more_than_the_bundle(
     cloud: Cloud, broker: LocalBroker, tmp_path: Path, tiny_bundle: Path, second: Path
 ) -> None:
@@ -86,9 +90,8 @@ def test_wire_carries_little_more_than_the_bundle(
     cloud.publish(broker.address)
     assert last(tv.sync("--once", "--timeout", "60"))["state"] == "installed"
     link.close()
-    # Only the manifest changed: the other files come from the installed Bundle. amqtt 0.12 sends a
-    # client that returns what it had received before, once more.
-    assert broker.name == "amqtt" or link.to_tv - before < 12_000
+    # Only the manifest changed: the other files come from the installed Bundle.
+    assert link.to_tv - before < 12_000
     assert (tv.version(), tv.version(Slot.PREVIOUS)) == (2, 1)
 
 
@@ -250,8 +253,7 @@ def test_daemon_takes_the_delivered_bundle_and_keeps_the_old_one_behind_it(
         released.release(second)
         released.publish(broker.address)
         assert last(tv.sync("--once", "--timeout", "60"))["state"] == "installed"
-        assert daemon.client.call("health")["bundle_version"] == 1
-        daemon.stop()
+        assert daemon.process.wait(10) == RENEW
         daemon.start()
         health = daemon.client.call("health")
         assert (health["bundle_version"], health["slot"]) == (2, "current")
