@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from couchside.device import strict
 from couchside.device.errors import ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 
-def _within(default: float, low: float, high: float) -> Any:
+def within(default: float, low: float, high: float) -> Any:
     """A number with its bounds; whole where the default is whole."""
     return field(default=default, metadata={"low": low, "high": high})
 
@@ -38,23 +42,23 @@ class Paths:
 class RowSettings:
     """Caps and thresholds of the shelf; the caps default to Google Engage's."""
 
-    rows: int = _within(7, 1, 20)
+    rows: int = within(7, 1, 20)
     """Rows on the shelf at most."""
-    cards: int = _within(25, 1, 100)
+    cards: int = within(25, 1, 100)
     """Cards in a row at most."""
-    continue_watching: int = _within(10, 1, 40)
+    continue_watching: int = within(10, 1, 40)
     """Cards in the continue-watching row at most."""
-    because_rows: int = _within(2, 0, 5)
+    because_rows: int = within(2, 0, 5)
     """"Because you watched" rows at most."""
-    because_similarity: float = _within(0.35, -1.0, 1.0)
+    because_similarity: float = within(0.35, -1.0, 1.0)
     """Least centred cosine similarity to the seed; without enough such cards there is no row."""
-    because_cards: int = _within(3, 1, 25)
+    because_cards: int = within(3, 1, 25)
     """Fewest cards that make a "because you watched" row."""
-    diversity: float = _within(0.3, 0.0, 1.0)
+    diversity: float = within(0.3, 0.0, 1.0)
     """Weight of being unlike the cards before, in the "for you" row; 0 is pure relevance."""
-    pool: int = _within(200, 25, 1000)
+    pool: int = within(200, 25, 1000)
     """Best-scored titles among which diversity may choose."""
-    new_days: float = _within(14.0, 0.0, 365.0)
+    new_days: float = within(14.0, 0.0, 365.0)
     """Days for which an arrival counts as new."""
 
 
@@ -62,11 +66,11 @@ class RowSettings:
 class HistorySettings:
     """What history.db keeps and when it writes."""
 
-    buffer_events: int = _within(64, 1, 1024)
+    buffer_events: int = within(64, 1, 1024)
     """Progress heartbeats gathered in memory before they are written."""
-    buffer_s: float = _within(60.0, 0.0, 3600.0)
+    buffer_s: float = within(60.0, 0.0, 3600.0)
     """Seconds that a heartbeat may wait in memory."""
-    max_events: int = _within(50_000, 1000, 1_000_000)
+    max_events: int = within(50_000, 1000, 1_000_000)
     """Events kept; beyond it old heartbeats go first, then the oldest events."""
 
 
@@ -74,13 +78,13 @@ class HistorySettings:
 class ModelSettings:
     """How models run."""
 
-    threads: int = _within(1, 1, 16)
+    threads: int = within(1, 1, 16)
     """Threads of the inference runtime."""
-    run_limit_s: float = _within(5.0, 0.05, 600.0)
+    run_limit_s: float = within(5.0, 0.05, 600.0)
     """Seconds after which a model run counts as hung and ends the daemon."""
-    load_limit_s: float = _within(30.0, 0.05, 600.0)
+    load_limit_s: float = within(30.0, 0.05, 600.0)
     """The same for loading a Bundle and checking its golden vectors."""
-    healthy_rows: int = _within(3, 1, 1000)
+    healthy_rows: int = within(3, 1, 1000)
     """Answered ``rows`` after which a freshly activated Bundle is committed."""
 
 
@@ -90,9 +94,9 @@ class RpcSettings:
 
     owner_uids: tuple[int, ...] = ()
     """Users with every right, besides root and the daemon's own; others get the viewer's."""
-    connections: int = _within(16, 1, 256)
+    connections: int = within(16, 1, 256)
     """Connections at once; a new one beyond it takes the place of the longest idle."""
-    send_s: float = _within(5.0, 0.1, 60.0)
+    send_s: float = within(5.0, 0.1, 60.0)
     """Seconds a client may take to accept a reply before it is cut off."""
 
 
@@ -130,13 +134,30 @@ class Config:
 
 
 def read_config(path: Path) -> Config:
-    """Read the TOML file at ``path``.
+    """Read the daemon's settings.
+
+    Raises:
+        ConfigError: see ``read_settings``.
+    """
+    return read_settings(Config, path, manual="device/README.md")
+
+
+def read_settings(
+    kind: type[T], path: Path, *, manual: str, check: Callable[[T], None] | None = None
+) -> T:
+    """Read settings of one kind from a TOML file.
+
+    Args:
+        kind: a dataclass; bounds stand in its fields' metadata.
+        path: the file.
+        manual: which document lists every setting.
+        check: what more must hold; raises StrictError.
 
     Raises:
         ConfigError: the file can't be read, is not TOML, or a setting is unknown, of the wrong
             type or out of bounds; the message names the file and the setting.
     """
-    # Late: a daemon without a file should not carry the parser.
+    # Late: a process without a file should not carry the parser.
     import tomllib  # noqa: PLC0415
 
     try:
@@ -147,11 +168,13 @@ def read_config(path: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
     try:
-        config = strict.from_json(Config, document)
-        check_bounds(config)
+        settings = strict.from_json(kind, document)
+        check_bounds(settings)
+        if check is not None:
+            check(settings)
     except strict.StrictError as error:
-        raise ConfigError(f"{path}: {error}; device/README.md lists every setting") from error
-    return config
+        raise ConfigError(f"{path}: {error}; {manual} lists every setting") from error
+    return settings
 
 
 def check_bounds(section: Any, path: str = "") -> None:

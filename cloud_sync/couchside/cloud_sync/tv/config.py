@@ -5,20 +5,13 @@ Strict like the daemon's: an unknown, mistyped or out-of-bounds setting is refus
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from couchside.cloud_sync.address import BrokerAddress
 from couchside.cloud_sync.topics import is_name
 from couchside.device import strict
-from couchside.device.config import LogLevel, check_bounds
-from couchside.device.errors import ConfigError
-
-
-def _within(default: float, low: float, high: float) -> Any:
-    return field(default=default, metadata={"low": low, "high": high})
-
+from couchside.device.config import LogLevel, read_settings, within
 
 NEARBY = BrokerAddress()
 
@@ -45,19 +38,19 @@ class Paths:
 class Limits:
     """How much, how long."""
 
-    window: int = _within(4, 1, 16)
+    window: int = within(4, 1, 16)
     """Blocks under way at once."""
-    block_s: float = _within(60.0, 0.1, 3600.0)
+    block_s: float = within(60.0, 0.1, 3600.0)
     """Seconds without any block after which a transfer pauses."""
-    retry_s: float = _within(900.0, 0.1, 86400.0)
+    retry_s: float = within(900.0, 0.1, 86400.0)
     """Longest wait, in seconds, before a failed release or connection is tried again."""
-    bundle_bytes: int = _within(256 << 20, 1 << 16, 1 << 32)
+    bundle_bytes: int = within(256 << 20, 1 << 16, 1 << 32)
     """Largest Bundle taken, bytes."""
-    spare_bytes: int = _within(8 << 20, 0, 1 << 32)
+    spare_bytes: int = within(8 << 20, 0, 1 << 32)
     """Free bytes that must be left on the disk."""
-    golden_s: float = _within(60.0, 1.0, 600.0)
+    golden_s: float = within(60.0, 1.0, 600.0)
     """Seconds that the golden vectors may take; a hanging model is killed then."""
-    golden_bytes: int = _within(256 << 20, 64 << 20, 1 << 32)
+    golden_bytes: int = within(256 << 20, 64 << 20, 1 << 32)
     """Most data memory of the process that runs them, bytes."""
 
 
@@ -97,28 +90,12 @@ class SyncConfig:
 
 
 def read_config(path: Path) -> SyncConfig:
-    """Read the TOML file at ``path``.
+    """Read the settings of both processes.
 
     Raises:
-        ConfigError: the file can't be read, is not TOML, or a setting is unknown, of the wrong
-            type or out of bounds; the message names the file and the setting.
+        ConfigError: see ``read_settings``; or a name can't stand in a topic.
     """
-    import tomllib  # noqa: PLC0415 - as in the daemon
-
-    try:
-        with path.open("rb") as stream:
-            document = tomllib.load(stream)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}; check --config") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}") from error
-    try:
-        config = strict.from_json(SyncConfig, document)
-        check_bounds(config)
-        _check_names(config)
-    except strict.StrictError as error:
-        raise ConfigError(f"{path}: {error}; cloud_sync/README.md lists every setting") from error
-    return config
+    return read_settings(SyncConfig, path, manual="cloud_sync/README.md", check=_check_names)
 
 
 def _check_names(config: SyncConfig) -> None:
