@@ -30,7 +30,7 @@ check: $(READY)     ## format, lint, types, dependency rule
 fix: $(READY)       ## what can be mended without thought
 	@$(BIN)/ruff format . ; $(BIN)/ruff check --fix .
 
-bench: $(READY)     ## measured beside budget, in benchmarks/results/
+bench: $(READY)     ## measured beside budget, in build/bench.json
 	@$(BIN)/couchside-compress tv-small --out $(DEMO)
 	@$(BIN)/python -m couchside.benchmarks.promises.bench $(DEMO)/bundles --json build/bench.json
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from couchside.device.bundle import RuntimeName
 
 LEAST_COSINE = {"float32": 0.9999, "int8": 0.98}
-"""Against torch. int8 was measured at 0.9986 or better on these towers; garbage is near 0."""
+"""Against torch. parity.json of a run shows how far above this its files are; garbage is near 0."""
 MOST_ERROR = {"float32": 0.005, "int8": 0.2}
 """‖file - torch‖ / ‖torch‖: a cosine is blind to scale, and a loss has nothing else."""
 RUNTIME: dict[Family, RuntimeName] = {"onnx": "onnxruntime", "tflite": "litert"}

@@ -1,8 +1,8 @@
 """ONNX graphs on TensorRT, through onnxruntime's TensorRT provider.
 
-The provider builds the engine on the board at first load and keeps it beside the Bundle's cache
-(engines depend on GPU and driver, so none is shipped). Plain TensorRT would need CUDA buffers of
-our own for the same result.
+The provider builds the engine on the board at every load (engines depend on GPU and driver, so none
+is shipped, and none is cached yet). Plain TensorRT would need CUDA buffers of our own for the same
+result. Not run on a GPU so far: docs/decisions/005.
 """
 
 from __future__ import annotations
