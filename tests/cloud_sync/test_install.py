@@ -119,7 +119,7 @@ def test_kill_or_disk_error_at_every_step_leaves_the_old_bundle_or_the_new(
     shutil.copytree(tv.folder, saved, symlinks=True)
     steps = _count(tv)
     assert steps > 20
-    stride = 1 if os.environ.get("COUCHSIDE_SWEEP") else max(steps // 6, 1)
+    stride = 1 if os.environ.get("COUCHSIDE_SWEEP") else max(steps // 4, 1)
     outcomes = set()
     for step in range(1, steps + 1, stride):
         shutil.rmtree(tv.folder)
