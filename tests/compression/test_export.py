@@ -104,6 +104,8 @@ def test_user_model_has_no_dropout_left(bundles):
 def test_border_of_every_graph_follows_the_recipe(bundles, tiny, student, flavour):
     length, d, content_d = tiny.history_length, tiny.d, tiny.content_d
     b, k = tiny.step_batch, tiny.step_candidates
+    width, layers = tiny.student_user.width, tiny.student_user.layers
+    personal = (2 * layers + 1) * 2 * width  # gains and biases of every norm
     theta = sum(p.numel() for p in student.ranker.tower.parameters()) + content_d * d
     expected = {
         "text_encoder": (
@@ -116,6 +118,7 @@ def test_border_of_every_graph_follows_the_recipe(bundles, tiny, student, flavou
                 "signals": ("int32", (1, length)),
                 "gaps": ("int32", (1, length)),
                 "mask": ("float32", (1, length)),
+                "personal": ("float32", (personal,)),
             },
             {"user": ("float32", (1, d))},
         ),
@@ -130,6 +133,7 @@ def test_border_of_every_graph_follows_the_recipe(bundles, tiny, student, flavou
                 "mask": ("float32", (b, length)),
                 "candidate_content": ("float32", (k, content_d)),
                 "candidate_delta": ("float32", (k, d)),
+                "candidate_prior": ("float32", (k,)),
                 "target": ("int32", (b, length)),
             },
             {"loss": ("float32", ()), "theta_after": ("float32", (theta,))},

@@ -33,7 +33,7 @@ def plain_loss(tower, projection, batch):
     vectors = vectors * named["mask"][:, :, None]
     users = tower(vectors, named["signals"], named["gaps"], named["mask"])
     candidates = item_vectors(named["candidate_content"], projection, named["candidate_delta"])
-    logits = (users @ candidates.T).flatten(0, 1)
+    logits = (users @ candidates.T + named["candidate_prior"]).flatten(0, 1)
     return functional.cross_entropy(logits, named["target"].flatten().long(), ignore_index=-1)
 
 

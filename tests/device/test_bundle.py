@@ -206,7 +206,7 @@ LIES = {
     "missing field deep down": (_drop("files", "items.bin", "sha256"), "sha256: is missing"),
     "text for a number": (_set("1", "version"), "version: must be a whole number"),
     "true for a number": (_set(True, "model", "d"), r"model\.d: must be"),  # noqa: FBT003
-    "another format": (_set("couchside-bundle/2", "format"), "this software reads"),
+    "another format": (_set("couchside-bundle/1", "format"), "this software reads"),
     "unknown runtime": (_set("pytorch", "runtime"), "runtime: must be one of litert"),
     "unknown dtype": (_tensor(dtype="float64"), r"tensors\.extra\.dtype: must be one of int8"),
     "tensor beyond its file": (_tensor(shape=[10**6]), r"'extra' ends beyond items\.bin"),
@@ -232,6 +232,18 @@ LIES = {
     "graph in no file": (
         _set("none.tflite", "graphs", "user_model", "file"),
         r"'none\.tflite' is not among the files",
+    ),
+    "weights of another length": (
+        lambda m: _set([m["tensors"]["theta"]["shape"][0] - 1], "tensors", "theta", "shape")(m),
+        "'theta' is float32",
+    ),
+    "parameter in the wrong place": (
+        _set(1, "parameters", 0, "offset"),
+        "parameter '.*' has no place to lie",
+    ),
+    "personal parameter that is none": (
+        _set(["tower.nowhere"], "personal"),
+        r"no parameter 'tower\.nowhere'",
     ),
     "golden vectors for no graph": (_set("video", "golden", 0, "graph"), "no graph: 'video'"),
     "golden vectors of no tensor": (

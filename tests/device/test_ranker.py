@@ -134,3 +134,11 @@ def test_user_changes_with_signal_and_gap(model):
     user = model.user(vectors, signals, gaps)
     assert np.abs(model.user(vectors, (signals + 1) % 4, gaps) - user).max() > 1e-4
     assert np.abs(model.user(vectors, signals, (gaps + 1) % 8) - user).max() > 1e-4
+
+
+def test_user_changes_with_what_is_personal(model, bundles):
+    vectors, signals, gaps = history(model, 4)
+    user = model.user(vectors, signals, gaps)
+    shipped = open_bundle(bundles / "litert-float").shipped_personal
+    np.testing.assert_array_equal(user, model.user(vectors, signals, gaps, shipped))
+    assert np.abs(model.user(vectors, signals, gaps, shipped * 1.1) - user).max() > 1e-3

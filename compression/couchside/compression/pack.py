@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from couchside.compression.export import QUANTIZED, SUFFIX, graph_record
+from couchside.compression.student import personal_names
 from couchside.compression.training_step import training_step
 from couchside.device.bundle import (
     FORMAT,
@@ -128,6 +129,8 @@ def pack(
         graphs={item.name: graph_record(item, family, quantized=quantized) for item, *_ in graphs},
         tensors=tensors | golden_tensors,
         parameters=tuple(ParameterRecord(*entry) for entry in layout),
+        personal=tuple(f"tower.{name}" for name in personal_names(contents.models.ranker.tower)),
+        learning=None,
         golden=golden,
     )
     write_manifest(folder, manifest)

@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from couchside.compression.errors import CompressionError
 from couchside.compression.fit import Ranker, new_ranker
@@ -97,12 +98,35 @@ class TextGraph(nn.Module):
         return self.tower(tokens)  # type: ignore[no-any-return]
 
 
+def personal_names(tower: UserTower) -> tuple[str, ...]:
+    """Parameters that a TV may make its own: gains and biases of the layer norms."""
+    norms = [name for name, part in tower.named_modules() if isinstance(part, nn.LayerNorm)]
+    return tuple(f"{norm}.{name}" for norm in norms for name in ("weight", "bias"))
+
+
 class UserGraph(nn.Module):
-    """The user model's graph: one history → ``user`` float [1, d], at the last step."""
+    """The user model's graph: one history → ``user`` float [1, d], at the last step.
+
+    The layer norms' gains and biases come in as one flat input, ``personal``: all that a TV may
+    change of a graph whose other weights are baked in and quantised.
+    """
 
     def __init__(self, tower: UserTower) -> None:
         super().__init__()
         self.tower = tower
+        named = dict(tower.named_parameters())
+        self._shapes = {name: named[name].shape for name in personal_names(tower)}
 
-    def forward(self, vectors: Tensor, signals: Tensor, gaps: Tensor, mask: Tensor) -> Tensor:  # noqa: D102
-        return self.tower(vectors, signals, gaps, mask)[:, -1]  # type: ignore[no-any-return]
+    def shipped(self) -> Tensor:
+        """The values of ``personal`` that everybody starts with: float [p]."""
+        named = dict(self.tower.named_parameters())
+        return torch.cat([named[name].detach().reshape(-1) for name in self._shapes])
+
+    def forward(  # noqa: D102 - see the class
+        self, vectors: Tensor, signals: Tensor, gaps: Tensor, mask: Tensor, personal: Tensor
+    ) -> Tensor:
+        sizes = [shape.numel() for shape in self._shapes.values()]
+        parts = zip(self._shapes.items(), torch.split(personal, sizes), strict=True)
+        own = {name: part.reshape(shape) for (name, shape), part in parts}
+        users: Tensor = functional_call(self.tower, own, (vectors, signals, gaps, mask))
+        return users[:, -1]

@@ -34,6 +34,7 @@ INPUTS = (
     "mask",
     "candidate_content",
     "candidate_delta",
+    "candidate_prior",
     "target",
 )
 OUTPUTS = ("loss", "theta_after")
@@ -73,7 +74,9 @@ class _Learner(nn.Module):
         candidates = item_vectors(
             batch["candidate_content"], self.projection, batch["candidate_delta"]
         )
-        logits = users @ candidates.T
+        # The prior is popularity, and what a drawn title must weigh more for those not drawn: the
+        # same terms as in the lab, so that a TV does not learn popularity once more.
+        logits = users @ candidates.T + batch["candidate_prior"]
         # A one-hot product instead of a gather: its gradient needs no scatter, which not every
         # runtime has. A target below 0 matches nothing and so counts for nothing.
         places = torch.arange(candidates.shape[0], dtype=torch.int32)
@@ -128,6 +131,7 @@ class TracedStep(nn.Module):
         mask: Tensor,
         candidate_content: Tensor,
         candidate_delta: Tensor,
+        candidate_prior: Tensor,
         target: Tensor,
     ) -> tuple[Tensor, Tensor]:
         result: tuple[Tensor, Tensor] = self.graph(
@@ -140,6 +144,7 @@ class TracedStep(nn.Module):
             mask,
             candidate_content,
             candidate_delta,
+            candidate_prior,
             target,
         )
         return result
@@ -183,6 +188,7 @@ def sample_batch(recipe: Recipe, step: TrainingStep, seed: int = 0) -> tuple[Ten
         mask,
         unit_rows(k, recipe.content_d),
         unit_rows(k, recipe.d) * 0.2,
+        torch.rand(k, generator=rng) * 3.0,
         target.to(torch.int32),
     )
 

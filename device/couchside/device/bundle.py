@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from couchside.device.records import Title
 
 MANIFEST = "manifest.json"
-FORMAT = "couchside-bundle/1"
+FORMAT = "couchside-bundle/2"
 MANIFEST_LIMIT = 64 * 1024
 """Bytes; ours are about 8 KiB, and a parser should not be handed more than it needs."""
 DTYPES = {"int8": 1, "int32": 4, "float32": 4}
@@ -129,6 +129,16 @@ class ParameterRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LearningRecord:
+    """Whom TVs with this Bundle learn with; signed into it by the release."""
+
+    rounds_keys: tuple[str, ...]
+    """Ed25519 public keys in hexadecimal; each of them may sign a Round."""
+    helper_key: str
+    """X25519 public key in hexadecimal of the unmasking helper, for which seeds are sealed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """``manifest.json``; unknown, missing or mistyped fields are refused."""
 
@@ -152,7 +162,21 @@ class Manifest:
     tensors: Mapping[str, TensorRecord]
     parameters: tuple[ParameterRecord, ...]
     """Layout of the training step's ``theta``: user model and content projection."""
+    personal: tuple[str, ...]
+    """Names of the parameters that a TV may make its own, in the order in which the user model's
+    input ``personal`` takes them, flat: gains and biases of the layer norms."""
+    learning: LearningRecord | None
+    """None: no Round is for this Bundle, and no TV with it learns together with others."""
     golden: tuple[GoldenRecord, ...]
+
+    def personal_places(self) -> NDArray[np.int64]:
+        """Where in ``theta`` the values of ``personal`` lie, in their order: int64 [p]."""
+        records = {record.name: record for record in self.parameters}
+        spans = [
+            np.arange(records[name].offset, records[name].offset + math.prod(records[name].shape))
+            for name in self.personal
+        ]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *spans])
 
 
 @dataclass(frozen=True)
@@ -239,6 +263,12 @@ class Bundle:
     def projection(self) -> NDArray[np.float32]:
         """The content projection P: float32 [content_d, d]."""
         return np.array(self.tensor("projection"), dtype=np.float32)
+
+    @cached_property
+    def shipped_personal(self) -> NDArray[np.float32]:
+        """What the user model's input ``personal`` is before a TV has learned: float32 [p]."""
+        theta = self.tensor("theta")
+        return np.array(theta[self.manifest.personal_places()], dtype=np.float32)
 
     def titles(self) -> Iterator[Title]:
         """The titles behind the item rows, in row order.
@@ -382,11 +412,8 @@ def _check_references(path: Path, manifest: Manifest) -> None:
 def _check_model_tensors(path: Path, manifest: Manifest) -> None:
     """The item table must have the types and shapes that the model's sizes imply."""
     model, tensors = manifest.model, manifest.tensors
-    missing = {"content", "content_scale", "delta", "delta_scale", "projection", "popularity"}
-    missing -= tensors.keys()
-    if missing:
-        raise BundleError(f"{path / MANIFEST}: no tensor {min(missing)!r}")
-    n = next(iter(tensors["content"].shape), 0)
+    rows = tensors["content"].shape if "content" in tensors else ()
+    n = next(iter(rows), 0)
     expected = {
         "content": ("int8", (n, model.content_d)),
         "content_scale": ("float32", (n,)),
@@ -394,14 +421,33 @@ def _check_model_tensors(path: Path, manifest: Manifest) -> None:
         "delta_scale": ("float32", (n,)),
         "projection": ("float32", (model.content_d, model.d)),
         "popularity": ("float32", (n,)),
+        "theta": ("float32", (_laid_out(path, manifest),)),
     }
     for name, (dtype, shape) in expected.items():
+        if name not in tensors:
+            raise BundleError(f"{path / MANIFEST}: no tensor {name!r}")
         have = tensors[name]
         if (have.dtype, have.shape) != (dtype, shape):
             raise BundleError(
                 f"{path / MANIFEST}: tensor {name!r} is {have.dtype} {have.shape}, "
                 f"expected {dtype} {shape}"
             )
+
+
+def _laid_out(path: Path, manifest: Manifest) -> int:
+    """Length of ``theta``: its parameters must lie one after another, and the personal be among."""
+    end = 0
+    for record in manifest.parameters:
+        if record.offset != end or min(record.shape, default=1) < 1:
+            raise BundleError(f"{path / MANIFEST}: parameter {record.name!r} has no place to lie")
+        end += math.prod(record.shape)
+    names = [record.name for record in manifest.parameters]
+    for name in manifest.personal:
+        if name not in names:
+            raise BundleError(f"{path / MANIFEST}: no parameter {name!r} that could be personal")
+    if len(set(names)) != len(names) or len(set(manifest.personal)) != len(manifest.personal):
+        raise BundleError(f"{path / MANIFEST}: a parameter is named twice")
+    return end
 
 
 def write_manifest(path: Path, manifest: Manifest) -> None:

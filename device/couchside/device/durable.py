@@ -20,9 +20,14 @@ def sync_folder(folder: Path) -> None:
 
 def write_durably(file: Path, text: str) -> None:
     """Replace ``file`` by ``text`` so that a power cut leaves the old or the new."""
+    write_bytes_durably(file, text.encode("utf-8"))
+
+
+def write_bytes_durably(file: Path, content: bytes) -> None:
+    """Replace ``file`` by ``content`` so that a power cut leaves the old or the new."""
     part = file.with_name(file.name + ".part")
-    with part.open("w", encoding="utf-8") as writer:
-        writer.write(text)
+    with part.open("wb") as writer:
+        writer.write(content)
         writer.flush()
         os.fsync(writer.fileno())
     part.replace(file)

@@ -46,3 +46,15 @@ class RpcError(CouchsideError):
 
 class UnreachableError(CouchsideError):
     """No daemon answers on the socket."""
+
+
+class LearningError(CouchsideError):
+    """Something about federated learning is not as it must be."""
+
+
+class RoundRefusedError(LearningError):
+    """A Round is forged, malformed, not for this TV, or asks for more than this TV allows."""
+
+
+class UpdateError(LearningError):
+    """An Update can't be made or read: cut off, damaged, oversize, not finite."""

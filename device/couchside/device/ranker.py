@@ -29,6 +29,7 @@ class UserModel:
     def __init__(self, bundle: Bundle, *, threads: int = 1) -> None:
         self.length = bundle.model.history_length
         self.d = bundle.model.d
+        self._shipped = bundle.shipped_personal
         self._graph = open_graph(bundle, "user_model", threads=threads)
 
     def user(
@@ -36,11 +37,20 @@ class UserModel:
         vectors: NDArray[np.float32],
         signals: NDArray[np.int32],
         gaps: NDArray[np.int32],
+        personal: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
-        """User vector float32 [d] of a history (see ``features``); zeros if it is empty."""
+        """User vector float32 [d] of a history (see ``features``); zeros if it is empty.
+
+        Args:
+            vectors: item vectors [h, d], oldest first.
+            signals: [h].
+            gaps: [h].
+            personal: what this TV learned for the profile [p]; None for what was shipped.
+        """
         if not len(vectors):
             return np.zeros(self.d, dtype=np.float32)
         feeds = user_model_inputs(vectors, signals, gaps, length=self.length)
+        feeds["personal"] = self._shipped if personal is None else personal
         return np.asarray(self._graph.run(feeds)["user"][0], dtype=np.float32)
 
 

@@ -83,5 +83,5 @@ class TorchStep:
             steps * batch["mask"][:, :, None], batch["signals"], batch["gaps"], batch["mask"]
         )
         titles = item_vectors(batch["candidate_content"], projection, batch["candidate_delta"])
-        logits = (users @ titles.T).flatten(0, 1)
+        logits = (users @ titles.T + self._batch["candidate_prior"]).flatten(0, 1)
         return functional.cross_entropy(logits, batch["target"].flatten().long(), ignore_index=-1)
