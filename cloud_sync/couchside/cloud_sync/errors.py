@@ -41,3 +41,11 @@ class DamagedBlockError(CloudSyncError):
 
 class SpaceError(CloudSyncError):
     """There is not enough room on the disk; free some, the next attempt goes on from here."""
+
+
+class RoundError(CloudSyncError):
+    """A Round can't be opened, summed or closed as asked; the message says what to do."""
+
+
+class LetterError(RoundError):
+    """A letter between aggregator and helper is oversize, malformed or signed by somebody else."""

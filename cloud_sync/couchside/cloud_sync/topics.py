@@ -21,6 +21,15 @@ PACKET_BYTES = 64 * 1024
 """Most bytes of one MQTT packet that a TV reads: a block, its topic and some properties."""
 
 ANY_ROOT = f"{PREFIX}/h/root/+"
+SHARD = "0"
+"""There is one aggregator a channel for now; more would each take a shard of the TVs."""
+ANY_UPDATE = f"{PREFIX}/u/{SHARD}/+/+"
+ASK = f"{PREFIX}/k/ask"
+"""Where aggregators ask the unmasking helper; signed letters."""
+ANSWER = f"{PREFIX}/k/answer"
+"""Where the helper answers; signed letters."""
+LETTER_BYTES = BLOCK_BYTES
+"""Most bytes of one letter."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -60,3 +69,24 @@ def block_name(topic: str) -> str | None:
     """The SHA-256 that a block's topic names; None if it is no such topic."""
     name = topic.removeprefix(f"{PREFIX}/b/")
     return name if name != topic and is_sha256(name) else None
+
+
+def round_of(channel: str) -> str:
+    """Where a channel's open Round is retained."""
+    return f"{PREFIX}/r/{channel}"
+
+
+def update(round_id: int, device: str) -> str:
+    """Where a TV sends its Update; it may write only what ends in its own name."""
+    return f"{PREFIX}/u/{SHARD}/{round_id}/{device}"
+
+
+def update_of(topic: str) -> tuple[int, str] | None:
+    """Round and device that an Update's topic names; None if it is no such topic."""
+    found = re.fullmatch(rf"{PREFIX}/u/{SHARD}/([1-9][0-9]{{0,9}})/([^/]+)", topic)
+    return (int(found[1]), found[2]) if found and is_name(found[2]) else None
+
+
+def receipt(device: str) -> str:
+    """Where a TV hears what became of its Updates; only it may read there."""
+    return f"{PREFIX}/a/{device}"

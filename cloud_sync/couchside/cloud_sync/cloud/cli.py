@@ -1,4 +1,4 @@
-"""``couchside-cloud``: keys, releases and what the broker retains of them.
+"""``couchside-cloud``: keys, releases, Rounds, and what the broker retains of them.
 
 Exit status: 0 done, 1 failed, 2 wrong usage. A release is signed on disk first and published
 second; if the broker is away, ``publish`` brings it there later.
@@ -18,6 +18,8 @@ from couchside.cloud_sync.address import BrokerAddress
 from couchside.cloud_sync.cloud.keys import ROLES
 from couchside.cloud_sync.cloud.repository import Repository, now_utc
 from couchside.cloud_sync.errors import CloudSyncError
+from couchside.cloud_sync.learning import cli as learning
+from couchside.cloud_sync.learning.identity import rounds_key
 from couchside.cloud_sync.mqtt import Session
 from couchside.device.errors import CouchsideError
 
@@ -29,22 +31,38 @@ OK, FAILED = 0, 1
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of ``couchside-cloud``; the exit status."""
-    options = _parser().parse_args(arguments)
-    repository = Repository(options.repository, options.keys or options.repository / "keys")
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.repository is None and options.command != "helper":
+        parser.error("--repository DIR is needed")
     try:
-        result = COMMANDS[options.command](repository, options)
+        result = _result(options)
     except (CloudSyncError, CouchsideError, OSError, ValueError) as error:
         print(f"couchside-cloud: {error}", file=sys.stderr)
         return FAILED
-    print(json.dumps(result, indent=1) if options.json else _readable(result))
+    if result:
+        print(json.dumps(result, indent=1) if options.json else _readable(result))
     return OK
+
+
+def _result(options: argparse.Namespace) -> dict[str, Any]:
+    if options.command in learning.COMMANDS:
+        broker = _address(options) if options.broker else None
+        return learning.COMMANDS[options.command](options, broker)
+    repository = Repository(options.repository, options.keys or options.repository / "keys")
+    return COMMANDS[options.command](repository, options)
 
 
 def _keys(repository: Repository, options: argparse.Namespace) -> dict[str, Any]:
     if options.rotate:
         repository.rotate(options.rotate, now_utc())
         return {"rotated": options.rotate, **_publish_if_asked(repository, options)}
-    return {"root for the TVs": str(repository.create(now_utc()))}
+    root = repository.create(now_utc())
+    key, _ = rounds_key(options.keys or options.repository / "keys", options.repository)
+    return {
+        "root for the TVs": str(root),
+        "rounds key for the helper": key.public_key().public_bytes_raw().hex(),
+    }
 
 
 def _release(repository: Repository, options: argparse.Namespace) -> dict[str, Any]:
@@ -134,17 +152,20 @@ def _address(options: argparse.Namespace) -> BrokerAddress:
     host, _, port = options.broker.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"--broker {options.broker!r} must be HOST:PORT")
-    return BrokerAddress(host, int(port), options.ca, options.certificate, options.key)
+    return BrokerAddress(
+        host, int(port), options.ca, options.certificate, options.key, options.protocol
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="couchside-cloud", description="Signs and ships Bundles.")
-    parser.add_argument("--repository", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--repository", type=Path, metavar="DIR", help="every command but helper")
     parser.add_argument("--keys", type=Path, metavar="DIR", help="default: keys in the repository")
     parser.add_argument("--broker", metavar="HOST:PORT", help="publish there as well")
     parser.add_argument("--ca", default="", metavar="FILE", help="who signed the broker; means TLS")
     parser.add_argument("--certificate", default="", metavar="FILE", help="ours")
     parser.add_argument("--key", default="", metavar="FILE", help="of the certificate")
+    parser.add_argument("--protocol", default="auto", choices=("auto", "5", "3.1.1"), help="MQTT")
     parser.add_argument("--json", action="store_true", help="print JSON")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     keys = commands.add_parser("keys", help="make keys and an empty repository, or replace keys")
@@ -156,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("renew", help="sign snapshot and timestamp again; daily")
     commands.add_parser("publish", help="retain the newest release at the broker again")
     commands.add_parser("status", help="releases, sizes and expiries")
+    learning.add_parsers(commands)
     return parser
 
 

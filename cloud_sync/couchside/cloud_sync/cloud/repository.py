@@ -22,6 +22,7 @@ from couchside.cloud_sync import blocks as blockwise
 from couchside.cloud_sync import head
 from couchside.cloud_sync.cloud.keys import ROLES, key_file, load_keys, make_keys
 from couchside.cloud_sync.errors import SigningError
+from couchside.cloud_sync.learning.identity import learning_record
 from couchside.cloud_sync.release import ISSUED, Destination, target_path
 from couchside.device import strict
 from couchside.device.bundle import MANIFEST, open_bundle, write_manifest
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from couchside.device.bundle import Bundle
+    from couchside.device.bundle import Bundle, LearningRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,9 @@ class Repository:
             BundleError: a Bundle is not good.
             SigningError: versions differ or don't grow, a flavour comes twice, or keys are missing.
         """
-        bundles = [open_bundle(source) for source in sources]
-        if version is not None:
-            bundles = [self._renumber(bundle, version) for bundle in bundles]
+        learning = learning_record(self._folder, self._keys)
+        opened = [open_bundle(source) for source in sources]
+        bundles = [self._rewritten(bundle, version, learning) for bundle in opened]
         targets = self._read("targets", Targets).signed
         self._check_versions(channel, bundles, targets)
         for path in [path for path in targets.targets if path.startswith(f"{channel}/")]:
@@ -188,13 +189,25 @@ class Repository:
         """Delete blocks that the newest release does not need; their names."""
         return blockwise.BlockStore(self._blocks).keep_only(self.block_names())
 
-    def _renumber(self, bundle: Bundle, version: int) -> Bundle:
-        """The same Bundle under another version: only its manifest differs."""
-        folder = self._folder / "renumbered" / f"{version}-{bundle.flavour}"
+    def _rewritten(
+        self, bundle: Bundle, version: int | None, learning: LearningRecord | None
+    ) -> Bundle:
+        """The same Bundle with another version, or with whom its TVs learn; only by its manifest.
+
+        A repository that trusts no helper leaves the manifest's own word on learning alone.
+        """
+        manifest = replace(
+            bundle.manifest,
+            version=bundle.version if version is None else version,
+            learning=learning or bundle.manifest.learning,
+        )
+        if manifest == bundle.manifest:
+            return bundle
+        folder = self._folder / "rewritten" / f"{manifest.version}-{bundle.flavour}"
         folder.mkdir(parents=True, exist_ok=True)
-        for name in bundle.manifest.files:
+        for name in manifest.files:
             (folder / name).write_bytes(bundle.file(name).read_bytes())
-        write_manifest(folder, replace(bundle.manifest, version=version))
+        write_manifest(folder, manifest)
         return open_bundle(folder)
 
     def _check_versions(self, channel: str, bundles: list[Bundle], targets: Targets) -> None:
