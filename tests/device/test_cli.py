@@ -156,8 +156,10 @@ def test_wrong_usage_is_status_2(looking, arguments):
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_says_clearly_that_no_daemon_runs(tmp_path, command):
-    arguments = {"search": ["x"], "load": ["x"], "forget": ["--all"]}.get(command, ["x"])
-    if command in ("rows", "health", "bundle", "export", "profiles", "consent"):
+    arguments = {"search": ["x"], "load": ["x"], "forget": ["--all"], "idle": ["yes"]}.get(
+        command, ["x"]
+    )
+    if command in ("rows", "health", "bundle", "learning", "export", "profiles", "consent"):
         arguments = []
     done = subprocess.run(
         [*MODULE, "--socket", str(tmp_path / "s"), command, *arguments],

@@ -27,6 +27,7 @@ def steps(vectors, names=None):
         np.asarray(vectors, np.float32),
         np.full(count, Signal.POSITIVE, np.int32),
         np.full(count, 1.79e9),
+        np.arange(1, count + 1),
     )
 
 

@@ -127,6 +127,10 @@ class ParameterRecord:
     offset: int
     shape: tuple[int, ...]
 
+    def places(self) -> NDArray[np.int64]:
+        """Its places in ``theta``."""
+        return np.arange(self.offset, self.offset + math.prod(self.shape))
+
 
 @dataclass(frozen=True, slots=True)
 class LearningRecord:
@@ -172,10 +176,7 @@ class Manifest:
     def personal_places(self) -> NDArray[np.int64]:
         """Where in ``theta`` the values of ``personal`` lie, in their order: int64 [p]."""
         records = {record.name: record for record in self.parameters}
-        spans = [
-            np.arange(records[name].offset, records[name].offset + math.prod(records[name].shape))
-            for name in self.personal
-        ]
+        spans = [records[name].places() for name in self.personal]
         return np.concatenate([np.zeros(0, dtype=np.int64), *spans])
 
 

@@ -199,6 +199,15 @@ def _bundle(client: Client, _: argparse.Namespace) -> Any:
     return client.call("bundle.status")
 
 
+def _learning(client: Client, _: argparse.Namespace) -> Any:
+    return client.call("learning.status")
+
+
+def _idle(client: Client, options: argparse.Namespace) -> Any:
+    standby = options.answer == "yes"
+    return client.call("device.state", standby=standby, unmetered=options.unmetered)
+
+
 def _event_id() -> str:
     return f"cli-{uuid.uuid4()}"
 
@@ -220,6 +229,8 @@ COMMANDS: dict[str, Command] = {
     "consent": (_consent, screen.consent),
     "health": (_health, screen.table),
     "bundle": (_bundle, screen.table),
+    "learning": (_learning, screen.table),
+    "idle": (_idle, screen.table),
 }
 
 
@@ -240,6 +251,10 @@ def _parser() -> argparse.ArgumentParser:
     loading.add_argument("--source", metavar="NAME", help="its name; otherwise the file's")
     commands.add_parser("health", help="memory, speed, counters")
     commands.add_parser("bundle", help="the Bundle that ranks")
+    commands.add_parser("learning", help="what was learned here, and what of it left")
+    idle = commands.add_parser("idle", help="say that nobody is there, so that the TV may learn")
+    idle.add_argument("answer", choices=("yes", "no"))
+    idle.add_argument("--unmetered", action="store_true", help="bytes cost nothing now")
     return parser
 
 

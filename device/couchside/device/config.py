@@ -36,6 +36,12 @@ class Paths:
     """Unix socket of the RPC; created with mode 0660."""
     slots: str = ""
     """Folder of the Bundle slots; empty means ``slots`` inside the state folder."""
+    rounds: str = ""
+    """Folder in which couchside-sync puts the open Round and receipts; empty: no learning with
+    others."""
+    updates: str = ""
+    """Folder in which sealed Updates wait for couchside-sync; empty: ``updates`` in the state
+    folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,30 @@ class ModelSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LearningSettings:
+    """What this TV allows, whatever a Round asks for; consent comes first in any case."""
+
+    least_cohort: int = within(500, 2, 1 << 24)
+    """Fewest TVs whose sum the helper may unmask; below 500 is for labs."""
+    least_noise: float = within(1.0, 0.3, 1000.0)
+    """Least noise multiplier of a Round."""
+    most_epsilon: float = within(8.0, 0.01, 1000.0)
+    """Most ε (at δ = 1e-6) that all Updates of 365 days may add up to."""
+    most_updates: int = within(26, 0, 366)
+    """Most Updates in 365 days."""
+    limit_s: float = within(600.0, 1.0, 7200.0)
+    """Seconds after which a learning child is killed."""
+    personal: bool = True
+    """Whether the TV fits layer norms to each profile for itself; never sent."""
+    personal_steps: int = within(8, 1, 100)
+    """Steps of SGD of that."""
+    personal_rate: float = within(0.3, 0.0, 10.0)
+    """Their learning rate."""
+    personal_every: int = within(5, 1, 1000)
+    """New steps of taste after which a profile is fitted again."""
+
+
+@dataclass(frozen=True, slots=True)
 class RpcSettings:
     """Who may call, and how many at once."""
 
@@ -108,6 +138,7 @@ class Config:
     rows: RowSettings = RowSettings()
     history: HistorySettings = HistorySettings()
     model: ModelSettings = ModelSettings()
+    learning: LearningSettings = LearningSettings()
     rpc: RpcSettings = RpcSettings()
     log_level: LogLevel = "INFO"
     """DEBUG is the only level that may name titles."""
@@ -126,6 +157,16 @@ class Config:
     def slots(self) -> Path:
         """The folder of Bundle slots."""
         return Path(self.paths.slots) if self.paths.slots else self.state / "slots"
+
+    @property
+    def rounds(self) -> Path | None:
+        """The folder of Rounds and receipts; None: no learning with others."""
+        return Path(self.paths.rounds) if self.paths.rounds else None
+
+    @property
+    def updates(self) -> Path:
+        """The folder of sealed Updates."""
+        return Path(self.paths.updates) if self.paths.updates else self.state / "updates"
 
     def with_paths(self, **changes: str | None) -> Config:
         """This configuration with those of ``state``, ``socket``, ``slots`` that are not None."""

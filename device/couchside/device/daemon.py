@@ -37,8 +37,8 @@ _log = logging.getLogger("couchside.device")
 
 OK, FAILED, USAGE, RENEW = 0, 1, 2, 3
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-LINKS_MOVED = signal.SIGIO
-"""The kernel's word that a link among the slots was renamed; until then nothing wakes us for it."""
+MOVED = signal.SIGIO
+"""The kernel's word that a link among the slots was renamed, or that a Round or receipt came."""
 TICK_S = 15.0
 """Between two looks at the clock; a TV in standby should not be woken more often."""
 
@@ -109,7 +109,7 @@ class Daemon:
         """Serve until a signal comes, the Bundle fails or another is current; the exit status."""
         os.umask(0o077)
         # Blocked in every thread and taken by sigtimedwait: no handler ever interrupts anything.
-        signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, LINKS_MOVED))
+        signal.pthread_sigmask(signal.SIG_BLOCK, (*STOP_SIGNALS, MOVED))
         self._config.state.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self._config.state / "lock").open("a+", encoding="utf-8") as lock:
             _take(lock.fileno(), self._config.state)
@@ -132,7 +132,9 @@ class Daemon:
         process.keep_memory_small()
         process.refuse_networks()
         config = self._config
-        _watch_links(config.slots)
+        _watch(config.slots)
+        if config.rounds is not None:
+            _watch(config.rounds)
         # Before the choice: a link that moves during it is noticed by the first look.
         began_with = _current(config.slots)
         tv = open_tv(config, boot_id=process.boot_id(Path("/proc")), give_up=self._give_up)
@@ -149,19 +151,23 @@ class Daemon:
             process.return_memory()
             _notify("READY=1")
             _log.info("serving Bundle version %d on %s", tv.choice.bundle.version, config.socket)
-            self._wait(tv.store.flush, partial(self._look_for_successor, tv, began_with))
+            replaced = partial(self._look_for_successor, tv, began_with)
+            self._wait(tv.store.flush, replaced, tv.tutor.look)
         finally:
             _notify("STOPPING=1")
             server.stop()
             tv.close()
 
-    def _wait(self, flush: Callable[[], int], replaced: Callable[[], bool]) -> None:
+    def _wait(
+        self, flush: Callable[[], int], replaced: Callable[[], bool], look: Callable[[], None]
+    ) -> None:
         """Flush heartbeats and tell systemd that we live, until a signal or a new Bundle comes."""
         watchdog_s = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6
         tick = min(filter(None, (TICK_S, watchdog_s, self._config.history.buffer_s)))
         flushed = time.monotonic()
         while not replaced():
-            came = signal.sigtimedwait((*STOP_SIGNALS, LINKS_MOVED), tick)
+            look()
+            came = signal.sigtimedwait((*STOP_SIGNALS, MOVED), tick)
             if came is not None and came.si_signo in STOP_SIGNALS:
                 return
             _notify("WATCHDOG=1")
@@ -212,16 +218,16 @@ def _current(slots: Path) -> str:
     return path.name if path else ""
 
 
-def _watch_links(slots: Path) -> None:
-    """Have the kernel send LINKS_MOVED at each rename among the slots (dnotify, fcntl(2)).
+def _watch(folder: Path) -> None:
+    """Have the kernel send MOVED at each rename in a folder (dnotify, fcntl(2)).
 
     Where it can't, the tick notices a little later.
     """
     try:
-        folder = os.open(slots, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # until we end
-        fcntl.fcntl(folder, fcntl.F_NOTIFY, fcntl.DN_RENAME | fcntl.DN_MULTISHOT)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # until we end
+        fcntl.fcntl(descriptor, fcntl.F_NOTIFY, fcntl.DN_RENAME | fcntl.DN_MULTISHOT)
     except OSError as error:
-        _log.debug("%s: not watched: %s", slots, error)
+        _log.debug("%s: not watched: %s", folder, error)
 
 
 def _adopt_aside(library: Library) -> None:

@@ -52,8 +52,14 @@ class Models:
         """Steps of history that the user model reads."""
         return self._user_model.length
 
-    def user(self, steps: Steps) -> NDArray[np.float32] | None:
+    def user(
+        self, steps: Steps, personal: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32] | None:
         """User vector float32 [d] of a history; None if it is empty.
+
+        Args:
+            steps: the history.
+            personal: what was learned for the profile [p]; None for what was shipped.
 
         Raises:
             BundleError: the model gave something that is not a vector of finite numbers.
@@ -61,7 +67,7 @@ class Models:
         if not len(steps):
             return None
         with self._guard.running(self.bundle.bundle_id, "user_model"):
-            vector = self._user_model.user(steps.vectors, steps.signals, steps.gaps)
+            vector = self._user_model.user(steps.vectors, steps.signals, steps.gaps, personal)
         return self._finite(vector, "user_model")
 
     def encode(self, titles: Sequence[Title]) -> NDArray[np.float32]:

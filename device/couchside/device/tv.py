@@ -15,6 +15,8 @@ from couchside.device.catalogue.cache import TitleCache
 from couchside.device.catalogue.library import Library
 from couchside.device.household.moments import Household
 from couchside.device.household.store import HistoryStore
+from couchside.device.learning.spool import Spool
+from couchside.device.learning.tutor import Tutor
 from couchside.device.liveness import RunGuard, take_in_flight
 from couchside.device.models import Models
 from couchside.device.runtime.graph import check_golden
@@ -41,13 +43,15 @@ class TV:
     choice: Choice
     trial: Trial
     guard: RunGuard
+    tutor: Tutor
     clock: Callable[[], float]
     """POSIX seconds by the TV's clock, whatever it says."""
 
     def forget(self, *, title_id: str | None = None, profile_id: str | None = None) -> int:
         """Erase what was done with a title, by a profile, both, or (neither) everything.
 
-        On return no file of the TV holds it and no answer knows of it. Titles that a source still
+        On return no file of the TV holds it and no answer knows of it. Updates that wait are taken
+        back, as it may be in them. Titles that a source still
         offers stay: a catalogue says nothing about a household.
 
         Returns:
@@ -56,6 +60,7 @@ class TV:
         Raises:
             RequestError: there is no such profile.
         """
+        self.tutor.withdraw()
         erased = self.household.forget(title_id=title_id, profile_id=profile_id)
         self._forgotten()
         return erased
@@ -66,11 +71,13 @@ class TV:
         Raises:
             RequestError: there is no such profile, or it is the household's own.
         """
+        self.tutor.withdraw()
         self.household.remove_profile(profile_id)
         self._forgotten()
 
     def close(self) -> None:
         """Write what waits and stop; a load in progress ends without effect."""
+        self.tutor.stop()
         self.library.stop()
         self.recommender.reasons.stop()
         self.household.close()
@@ -122,7 +129,15 @@ def open_tv(
     household = Household(store, models, build(cache, choice.bundle), trial.failed)
     library = Library(cache, models, household, failed=trial.failed, clock=clock)
     recommender = Recommender(household, cache, models, settings=config.rows, clock=clock)
-    return TV(store, cache, household, library, recommender, choice, trial, guard, clock)
+    tutor = Tutor(
+        household,
+        choice.bundle,
+        settings=config.learning,
+        spool=None if config.rounds is None else Spool(config.updates, config.rounds),
+        device_key=config.state / "device.key",
+        clock=clock,
+    )
+    return TV(store, cache, household, library, recommender, choice, trial, guard, tutor, clock)
 
 
 def _choose_bundle(config: Config, verdicts: Verdicts, boot_id: str) -> tuple[RunGuard, Choice]:

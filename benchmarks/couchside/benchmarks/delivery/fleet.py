@@ -82,7 +82,9 @@ class FleetTv:
         folder.mkdir()
         self.name, self.folder = name, folder
         self.changes: list[Change] = []
-        """Everything that its couchside-sync has told, oldest first."""
+        """Everything that its couchside-sync has told of releases, oldest first."""
+        self.uplink: list[dict[str, Any]] = []
+        """The same of Rounds and Updates."""
         self.process = TvProcess(folder, slots=folder / "slots")
         self._sync: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -173,6 +175,9 @@ class FleetTv:
     def _listen(self, sync: subprocess.Popen[str]) -> None:
         for line in sync.stdout or ():
             told = json.loads(line)
+            if "state" not in told:  # of the way up
+                self.uplink.append(told)
+                continue
             self.changes.append(Change(**{name: told[name] for name in Change.__slots__}))
 
 

@@ -30,6 +30,9 @@ class Paths:
     """Bundle slots: the installer writes, the daemon reads."""
     verdicts: str = ""
     """The daemon's verdicts.json, read-only; empty if the installer may not read it."""
+    updates: str = ""
+    """The daemon's folder of sealed Updates (its paths.updates), read-only; empty: this TV does not
+    learn with others. Rounds and receipts go to rounds/ in the spool: the daemon's paths.rounds."""
     socket: str = ""
     """Unix socket behind which couchside-install runs as its own user; empty: sync starts it."""
 
@@ -38,8 +41,9 @@ class Paths:
 class Limits:
     """How much, how long."""
 
-    window: int = within(4, 1, 16)
-    """Blocks under way at once."""
+    window: int = within(1, 1, 16)
+    """Blocks under way at once, which is how many a kill loses; a far broker gives window x 60 KiB
+    in each round trip."""
     block_s: float = within(60.0, 0.1, 3600.0)
     """Seconds without any block after which a transfer pauses."""
     retry_s: float = within(900.0, 0.1, 86400.0)
@@ -77,6 +81,11 @@ class SyncConfig:
     def blocks(self) -> Path:
         """The blocks as received."""
         return Path(self.paths.spool) / "blocks"
+
+    @property
+    def rounds(self) -> Path:
+        """The Round and receipts as received."""
+        return Path(self.paths.spool) / "rounds"
 
     @property
     def state(self) -> Path:

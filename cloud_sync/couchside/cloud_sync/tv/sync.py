@@ -28,9 +28,11 @@ from couchside.cloud_sync.mqtt import Message, Session
 from couchside.cloud_sync.tv.config import SyncConfig, read_config
 from couchside.cloud_sync.tv.plan import Plan
 from couchside.cloud_sync.tv.transfer import Transfer
+from couchside.cloud_sync.tv.uplink import Uplink
 from couchside.device import strict
 from couchside.device.durable import sync_folder
 from couchside.device.errors import ConfigError
+from couchside.device.learning.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,6 +57,7 @@ class Sync:
         session: to the broker.
         ask: runs couchside-install with a command.
         report: told about every change, for people and tests.
+        uplink: carries Updates; None where this TV does not learn with others.
         clock: monotonic seconds.
         rng: for the jitter.
     """
@@ -66,10 +69,11 @@ class Sync:
         *,
         ask: Callable[[str], Plan],
         report: Callable[[dict[str, Any]], None],
+        uplink: Uplink | None = None,
         clock: Callable[[], float] = time.monotonic,
         rng: random.Random | None = None,
     ) -> None:
-        self._config, self._session = config, session
+        self._config, self._session, self._uplink = config, session, uplink
         self._ask, self._report = ask, report
         self._clock, self._rng = clock, rng or random.Random()  # noqa: S311 - jitter, no secret
         self._store = BlockStore(config.blocks)
@@ -86,12 +90,16 @@ class Sync:
         end = None if timeout_s is None else self._clock() + timeout_s
         self._ask_for_roots()
         self._session.subscribe(topics.head(self._config.channel))
+        if self._uplink is not None:
+            self._uplink.begin(self._session)
         if self._config.head.exists():
             self._due = self._clock() + SETTLE_S  # go on where a kill stopped us
         while not self.stopping and (end is None or self._clock() < end):
             for message in self._session.poll(POLL_S if self._transfer is None else 0.1):
                 self._take(message)
             self._look_after_transfer()
+            if self._uplink is not None:
+                self._uplink.look(self._session, self._clock())
             if self._due is not None and self._clock() >= self._due:
                 self._advance()
             if once and self.outcome in {"refused", *SETTLED}:
@@ -112,6 +120,8 @@ class Sync:
             self._take_head(head.root_file(version), message.payload, topics.ROOT_BYTES)
         elif message.topic == topics.head(self._config.channel):
             self._take_head(head.PACK, message.payload, topics.HEAD_BYTES)
+        elif self._uplink is not None:
+            self._uplink.take(message)
 
     def _take_head(self, name: str, payload: bytes, limit: int) -> None:
         file = self._config.head.with_name(name)
@@ -304,6 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         session,
         ask=behind_socket(installer) if installer else spawned(options.config),
         report=_print if options.json else _tell,
+        uplink=_uplink(config, _print if options.json else _tell_uplink),
     )
 
     def stop(_signal: int, _frame: object) -> None:
@@ -317,6 +328,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
+def _uplink(config: SyncConfig, report: Callable[[dict[str, Any]], None]) -> Uplink | None:
+    if not config.paths.updates:
+        return None
+    return Uplink(
+        Spool(Path(config.paths.updates), config.rounds),
+        device=config.device_id,
+        channel=config.channel,
+        most_wait_s=config.limits.retry_s,
+        report=report,
+    )
+
+
 def _status(sync: Sync, session: Session) -> int:
     if not sync.outcome:
         why = session.why or "it is there"
@@ -327,6 +350,10 @@ def _status(sync: Sync, session: Session) -> int:
 def _print(event: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(event) + "\n")
     sys.stdout.flush()
+
+
+def _tell_uplink(event: dict[str, Any]) -> None:
+    _log.info("%s", ", ".join(f"{name} {value}" for name, value in event.items()))
 
 
 def _tell(event: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from couchside.device.errors import BundleError, RequestError
+from couchside.device.household.ledger import Ledger
 from couchside.device.household.store import Acknowledgement
 from couchside.device.shelf.rows import Viewer
 from couchside.device.shelf.taste import steps_of
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from couchside.device.catalogue.arrays import Catalogue
-    from couchside.device.household.store import HistoryStore
+    from couchside.device.household.store import Consent, HistoryStore
     from couchside.device.models import Models
     from couchside.device.records import Profile, ViewingEvent
     from couchside.device.shelf.taste import Steps
@@ -43,6 +44,8 @@ class Member:
     """User vector [d]; None without a history."""
     taste: int
     """Grows when ``user`` may have changed; the version of reasons."""
+    personal: NDArray[np.float32] | None = None
+    """What this TV learned for the profile; None for what was shipped."""
 
     @property
     def viewer(self) -> Viewer:
@@ -97,6 +100,7 @@ class Household:
         self._failed = failed
         self._writing = threading.RLock()
         self._tastes = 0
+        self.ledger = Ledger(store)
         self._moment = Moment(catalogue, self._read_members(catalogue), store.generation)
 
     @property
@@ -126,6 +130,10 @@ class Household:
                 changed = self._member(moment.catalogue, member.profile, viewings, before=member)
                 self._swap(moment.catalogue, {**moment.members, event.profile_id: changed})
             return acknowledgement
+
+    def consent(self) -> list[Consent]:
+        """The household's word on every purpose."""
+        return self._store.consent()
 
     def put_profile(self, profile: Profile) -> None:
         """Add a profile, or change its name or fence."""
@@ -161,10 +169,29 @@ class Household:
         """Use other titles from now on; user vectors follow their titles' vectors."""
         with self._writing:
             members = {
-                name: self._member(catalogue, member.profile, member.viewings)
+                name: self._member(catalogue, member.profile, member.viewings, own=member.personal)
                 for name, member in self._moment.members.items()
             }
             self._swap(catalogue, members)
+
+    def learned(self, values: Mapping[str, NDArray[np.float32]], sequence: int) -> None:
+        """Take personal values of profiles [p], learned from the history up to ``sequence``.
+
+        An empty array says that the shipped values are better; a profile that is gone takes none.
+        """
+        with self._writing:
+            moment = self._moment
+            members = dict(moment.members)
+            for profile_id in values.keys() & members.keys():
+                member, own = members[profile_id], values[profile_id]
+                self.ledger.put_personal(profile_id, self._models.bundle.bundle_id, sequence, own)
+                members[profile_id] = self._member(
+                    moment.catalogue,
+                    member.profile,
+                    member.viewings,
+                    own=own if len(own) else None,
+                )
+            self._swap(moment.catalogue, members)
 
     def close(self) -> None:
         """Write what waits and take no more events."""
@@ -179,10 +206,14 @@ class Household:
 
     def _read_members(self, catalogue: Catalogue) -> dict[str, Member]:
         members = {}
+        personal = self.ledger.personal(self._models.bundle.bundle_id)
         for profile in self._store.profiles():
             stored = self._store.history(profile.profile_id)
             viewings = fold(((one.sequence, one.event) for one in stored), catalogue.facts)
-            members[profile.profile_id] = self._member(catalogue, profile, viewings)
+            _, own = personal.get(profile.profile_id, (0, None))
+            members[profile.profile_id] = self._member(
+                catalogue, profile, viewings, own=own if own is not None and len(own) else None
+            )
         return members
 
     def _member(
@@ -192,15 +223,17 @@ class Household:
         viewings: Mapping[str, Viewing],
         *,
         before: Member | None = None,
+        own: NDArray[np.float32] | None = None,
     ) -> Member:
         """A profile with its user vector, which is ``before``'s where the taste is the same."""
         steps = steps_of(viewings.values(), catalogue, self._models.length)
         if before is not None and steps.same_as(before.steps):
             return replace(before, viewings=viewings)
         self._tastes += 1
+        personal = own if before is None else before.personal
         try:
-            user = self._models.user(steps)
+            user = self._models.user(steps, personal)
         except BundleError as error:
             self._failed(str(error))
             user = None if before is None else before.user
-        return Member(profile, viewings, steps, user, self._tastes)
+        return Member(profile, viewings, steps, user, self._tastes, personal)

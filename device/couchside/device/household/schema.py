@@ -36,6 +36,23 @@ MIGRATIONS = (
     INSERT INTO profiles VALUES ('household', 'Household', NULL);
     INSERT INTO sqlite_sequence VALUES ('events', 0);
     """,
+    """
+    -- What was given away, and to which Round. Outlives every "forget": the past can't be undone.
+    CREATE TABLE ledger (
+        round_id INTEGER PRIMARY KEY,
+        update_id TEXT NOT NULL,
+        rho REAL NOT NULL,
+        at REAL NOT NULL,
+        sequence INTEGER NOT NULL,
+        verdict TEXT NOT NULL
+    );
+    CREATE TABLE personal (
+        profile_id TEXT PRIMARY KEY,
+        bundle_id TEXT NOT NULL,
+        sequence INTEGER NOT NULL,
+        learned BLOB NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 """Numbered by place; history.db's ``user_version`` counts those that ran. Append only."""
 

@@ -181,7 +181,7 @@ class HistoryStore:
 
     def put_profile(self, profile: Profile) -> None:
         """Add a profile, or change it."""
-        with self._change() as db:
+        with self.change() as db:
             db.execute(
                 "INSERT OR REPLACE INTO profiles VALUES (?, ?, ?)",
                 (profile.profile_id, profile.name, profile.max_maturity),
@@ -199,8 +199,9 @@ class HistoryStore:
                 "instead",
                 field="profile_id",
             )
-        with self._change(erase=True) as db:
+        with self.change(erase=True) as db:
             db.execute("DELETE FROM events WHERE profile_id = ?", (profile_id,))
+            db.execute("DELETE FROM personal WHERE profile_id = ?", (profile_id,))
             db.execute("DELETE FROM profiles WHERE profile_id = ?", (profile_id,))
 
     def consent(self) -> list[Consent]:
@@ -212,7 +213,7 @@ class HistoryStore:
 
     def set_consent(self, consent: Consent) -> None:
         """Record the household's word."""
-        with self._change() as db:
+        with self.change() as db:
             db.execute(
                 "INSERT OR REPLACE INTO consent VALUES (?, ?, ?)",
                 (consent.purpose.value, int(consent.granted), consent.at),
@@ -221,20 +222,23 @@ class HistoryStore:
     def forget(self, *, title_id: str | None = None, profile_id: str | None = None) -> int:
         """Erase the events of a title, of a profile, of both, or (with neither) all of them.
 
-        The bytes are gone from history.db and its log when this returns, and so are earlier
+        What was learned from them for one profile goes with them; it is learned again from what is
+        left. The bytes are gone from history.db and its log when this returns, and so are earlier
         damaged files that were moved aside: what is in them can't be told.
 
         Returns:
             The number of events erased.
         """
-        with self._change(erase=True) as db:
+        with self.change(erase=True) as db:
             cursor = db.execute(
                 "DELETE FROM events WHERE (?1 IS NULL OR title_id = ?1)"
                 " AND (?2 IS NULL OR profile_id = ?2)",
                 (title_id, profile_id),
             )
+            erased = cursor.rowcount
+            db.execute("DELETE FROM personal WHERE ?1 IS NULL OR profile_id = ?1", (profile_id,))
         remove_damaged(self.path)
-        return cursor.rowcount
+        return erased
 
     def close(self) -> None:
         """Write what waits and close."""
@@ -243,8 +247,11 @@ class HistoryStore:
             self._db.close()
 
     @contextmanager
-    def _change(self, *, erase: bool = False) -> Iterator[sqlite3.Connection]:
-        """A transaction that the generation counts; ``erase`` leaves no byte of the old behind."""
+    def change(self, *, erase: bool = False) -> Iterator[sqlite3.Connection]:
+        """A transaction that the generation counts; ``erase`` leaves no byte of the old behind.
+
+        For this room: nothing outside it writes SQL.
+        """
         with self._lock:
             self.flush()
             with self._db:
@@ -259,6 +266,11 @@ class HistoryStore:
                     f"{self.path}: deleted, but another process is reading the file, so the old "
                     "bytes are still in its log; close that process and repeat"
                 )
+
+    def select(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Rows of a query; for this room, as ``change``."""
+        with self._lock:
+            return self._db.execute(sql, values).fetchall()
 
     def _known(self, event: ViewingEvent) -> bool:
         """Whether its event_id was stored: by the index, or for heartbeats by a short look."""

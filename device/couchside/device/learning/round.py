@@ -24,6 +24,7 @@ from couchside.device import strict
 from couchside.device.errors import RoundRefusedError
 from couchside.device.learning import privacy
 from couchside.device.learning.signed import verified
+from couchside.device.learning.spool import ROUND_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
 FORMAT = "couchside-round/1"
 PURPOSE = "round"
-ROUND_BYTES = 8 * 1024
-"""Most bytes of a signed Round; ours have 1."""
 CLIP_MOST = 4.0
 """No Round may ask for a change of the parameters longer than this."""
 NOISE_LEAST = 0.3
@@ -127,10 +126,7 @@ class Round:
         unknown = sorted(set(self.parameters) - records.keys())
         if unknown:
             raise RoundRefusedError(f"round {self.round_id}: no parameter {unknown[0]!r} here")
-        spans = [
-            np.arange(records[name].offset, records[name].offset + math.prod(records[name].shape))
-            for name in self.parameters
-        ]
+        spans = [records[name].places() for name in self.parameters]
         every = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *spans]))
         if self.coordinates > len(every):
             raise RoundRefusedError(
@@ -223,6 +219,7 @@ def contradiction(value: Round) -> str:
     facts = {
         "format is unknown": value.format == FORMAT,
         "seed is not 32 bytes": len(value.seed) == 64 and _is_hex(value.seed),
+        "a parameter is named twice": len(set(value.parameters)) == len(value.parameters),
         "it asks for nothing": value.values > 0,
         "it closes before it opens": value.opens_at < value.closes_at,
         "cohort_least is above cohort_most": value.cohort_least <= value.cohort_most,

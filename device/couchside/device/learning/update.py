@@ -19,6 +19,7 @@ import numpy as np
 
 from couchside.device.errors import UpdateError
 from couchside.device.learning.masking import SEALED_BYTES
+from couchside.device.learning.spool import FRAME_BYTES, ID_BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,9 +30,6 @@ MAGIC = b"CSUP"
 VERSION = 1
 MASKED_U16 = 1
 HEADER = struct.Struct("<4sBBBBIIIfHH16s4x16s")
-ID_BYTES = 16
-FRAME_BYTES = 48_000
-"""Most bytes of a frame: it must fit one message, and a household's uplink."""
 _DIGEST = slice(48, 64)
 
 

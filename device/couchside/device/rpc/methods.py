@@ -231,6 +231,14 @@ class ConsentParams:
 
 
 @dataclass(frozen=True, slots=True)
+class StateParams:
+    """What the power manager knows: whether anybody is there, and whether bytes cost."""
+
+    standby: bool
+    unmetered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
     """One method of the RPC."""
 
@@ -260,6 +268,8 @@ METHODS: Mapping[str, Method] = {
     "consent.get": Method(NoParams, Scope.OWNER, "What the household allows."),
     "consent.set": Method(ConsentParams, Scope.OWNER, "Allow or forbid one purpose."),
     "bundle.status": Method(NoParams, Scope.OWNER, "The Bundle that ranks, and its trial."),
+    "device.state": Method(StateParams, Scope.OWNER, "The TV is idle, or the household is back."),
+    "learning.status": Method(NoParams, Scope.OWNER, "What was learned, and what of it left."),
     "standby": Method(NoParams, Scope.OWNER, "The TV goes to standby: write what waits."),
 }
 

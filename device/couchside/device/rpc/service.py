@@ -16,6 +16,7 @@ from couchside.device.errors import (
     StoreError,
 )
 from couchside.device.household.store import Consent
+from couchside.device.learning.tutor import SHARED, Idleness
 from couchside.device.records import EventKind, Profile, ViewingEvent
 from couchside.device.rpc import methods, wire
 
@@ -63,6 +64,8 @@ class Service:
             "consent.get": self._consent_get,
             "consent.set": self._consent_set,
             "bundle.status": self._bundle_status,
+            "device.state": self._device_state,
+            "learning.status": self._learning_status,
             "standby": self._standby,
         }
 
@@ -233,6 +236,9 @@ class Service:
 
     def _consent_set(self, params: methods.ConsentParams) -> Any:
         self._tv.store.set_consent(Consent(params.purpose, params.granted, self._tv.clock()))
+        if not params.granted and params.purpose in SHARED:
+            self._tv.tutor.withdraw()
+        self._tv.tutor.look()
         return self._consent_get(methods.NoParams())
 
     def _bundle_status(self, _: methods.NoParams) -> Any:
@@ -246,6 +252,14 @@ class Service:
             "trial_left": self._tv.trial.left,
             "skipped": dict(self._tv.choice.skipped),
         }
+
+    def _device_state(self, params: methods.StateParams) -> Any:
+        written = self._tv.store.flush() if params.standby else 0
+        self._tv.tutor.idle(Idleness(params.standby, params.unmetered))
+        return {"written": written}
+
+    def _learning_status(self, _: methods.NoParams) -> Any:
+        return self._tv.tutor.status()
 
     def _standby(self, _: methods.NoParams) -> Any:
         return {"written": self._tv.store.flush()}

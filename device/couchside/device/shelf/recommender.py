@@ -241,14 +241,16 @@ class Recommender:
             titles.vectors[cards],
         )
         names = tuple(titles.title_ids[row] for row in rows)
-        return Inquiry(member.taste, names, question, self._rescorer(titles))
+        return Inquiry(member.taste, names, question, self._rescorer(titles, member.personal))
 
-    def _rescorer(self, titles: Catalogue) -> Callable[[Steps], NDArray[np.float32]]:
+    def _rescorer(
+        self, titles: Catalogue, personal: NDArray[np.float32] | None
+    ) -> Callable[[Steps], NDArray[np.float32]]:
         weight = self._models.bundle.popularity_weight
         nobody = np.zeros(titles.vectors.shape[1], np.float32)
 
         def rescore(steps: Steps) -> NDArray[np.float32]:
-            user = self._models.user(steps)
+            user = self._models.user(steps, personal)
             return score(
                 nobody if user is None else user, titles.vectors, titles.popularity, weight
             )

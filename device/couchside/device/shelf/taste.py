@@ -33,6 +33,8 @@ class Steps:
     """[h], values of ``features.Signal``."""
     at: NDArray[np.float64]
     """[h], POSIX seconds by the TV's clock."""
+    sequences: NDArray[np.int64]
+    """[h], growing: which event said it."""
 
     def __len__(self) -> int:
         return len(self.title_ids)
@@ -53,7 +55,9 @@ class Steps:
     def where(self, mask: NDArray[np.bool_]) -> Steps:
         """The steps where ``mask`` [h] is true."""
         kept = tuple(title for title, keep in zip(self.title_ids, mask, strict=True) if keep)
-        return Steps(kept, self.vectors[mask], self.signals[mask], self.at[mask])
+        return Steps(
+            kept, self.vectors[mask], self.signals[mask], self.at[mask], self.sequences[mask]
+        )
 
 
 def steps_of(viewings: Iterable[Viewing], catalogue: Catalogue, length: int) -> Steps:
@@ -73,4 +77,5 @@ def steps_of(viewings: Iterable[Viewing], catalogue: Catalogue, length: int) -> 
         catalogue.vectors[rows],
         np.array([viewing.signal for viewing, _ in last], dtype=np.int32),
         np.array([viewing.taste_at for viewing, _ in last], dtype=np.float64),
+        np.array([viewing.taste_sequence for viewing, _ in last], dtype=np.int64),
     )
