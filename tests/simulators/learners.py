@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -23,8 +24,10 @@ import numpy as np
 from simulators.fleet import until
 
 from couchside.cloud_sync import topics
+from couchside.cloud_sync.learning.identity import AskingKeys, asking_keys
 from couchside.cloud_sync.learning.journal import Journal
 from couchside.cloud_sync.learning.lifecycle import Rounds
+from couchside.cloud_sync.learning.plan import Wish
 from couchside.cloud_sync.mqtt import Session
 from couchside.device.learning import masking, privacy
 from couchside.device.learning.receipt import Receipt, Verdict, read_receipt
@@ -68,9 +71,9 @@ def whole_numbers(asked: Round, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def learner(
-    asked: Round, device: str, helper_key: bytes, values: NDArray[np.int64], **changes: object
+    asked: Round, device: str, helper_key: bytes, truth: NDArray[np.int64], **changes: object
 ) -> Learner:
-    """A TV whose Update says ``values``, masked and sealed as on a TV."""
+    """A TV whose Update says ``truth``, masked and sealed as on a TV; ``changes`` spoil it."""
     seed, update_id = os.urandom(32), os.urandom(16)
     said = {
         "round_id": asked.round_id,
@@ -78,10 +81,10 @@ def learner(
         "update_id": update_id,
         "scale": asked.scale,
         "sealed": masking.seal(seed, helper_key, seal_context(asked.round_id, update_id)),
-        "values": masking.masked(values, seed),
+        "values": masking.masked(truth, seed),
     }
     update = Update(**{**said, **changes})
-    return Learner(device, values, update, write_update(update), seed=seed)
+    return Learner(device, truth, update, write_update(update), seed=seed)
 
 
 class Crowd:
@@ -110,16 +113,16 @@ class Crowd:
                 if each.device == device and receipt.update_id == each.update.update_id.hex():
                     each.receipt = receipt
 
-    def deliver(self, timeout_s: float = 30.0, again_s: float = 1.0) -> None:
+    def deliver(self, timeout_s: float = 30.0, again_s: float = 1.5) -> None:
         """Until every TV has a receipt; whoever has none sends again, as TVs do."""
-        left = self.missing()
-        turns = 0
+        next_at = 0.0
 
         def settled() -> bool:
-            nonlocal turns, left
-            if turns % int(again_s / 0.02) == 0 and self.session.connected:
-                self.send(*self.missing()) if self.missing() else None
-            turns += 1
+            nonlocal next_at
+            missing = self.missing()
+            if missing and time.monotonic() >= next_at and self.session.connected:
+                next_at = time.monotonic() + again_s
+                self.send(*missing)
             self.listen(0.02)
             return not self.missing()
 
@@ -251,6 +254,30 @@ class LearningCloud:
         assert self.status == 0, self.stderr
         return self.round(opened["round_id"])
 
+    def open_quietly(self, bundle: Path, channel: str = "stable", **wish: object) -> Round:
+        """Opens a Round without a process; the aggregator publishes it."""
+        rounds = Rounds(self.repository, self.repository / "keys")
+        try:
+            return rounds.open_round(
+                channel, bundle, Wish(**wish), int(time.time()), os.urandom(32)
+            )
+        finally:
+            rounds.close()
+
+    def signed(self, round_id: int) -> bytes:
+        """A Round as it was signed."""
+        journal = Journal(self.repository / "rounds.db")
+        try:
+            kept = journal.get(round_id)
+            assert kept is not None
+            return kept.signed
+        finally:
+            journal.close()
+
+    def keys(self) -> AskingKeys:
+        """What whoever stole the cloud's online keys could ask with."""
+        return asking_keys(self.repository, self.repository / "keys")
+
     def round(self, round_id: int) -> Round:
         rounds = Rounds(self.repository, self.repository / "keys")
         try:
@@ -276,3 +303,25 @@ class LearningCloud:
             return str(kept.state), kept.folded
         finally:
             journal.close()
+
+
+@dataclass
+class Season:
+    """A Round that is open, and who serves it."""
+
+    cloud: LearningCloud
+    asked: Round
+    helper: Running
+    aggregator: Running
+
+    @property
+    def folded(self) -> int:
+        return self.cloud.state_of(self.asked.round_id)[1]
+
+    def hears(self, learner: Learner) -> Receipt:
+        """Sends the frame of one TV, once, and waits for the receipt."""
+        crowd = Crowd(self.cloud.broker, [])
+        crowd.send(learner)
+        receipt = crowd.receipt_of(learner.device)
+        crowd.close()
+        return receipt

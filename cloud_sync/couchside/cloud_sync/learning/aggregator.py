@@ -47,7 +47,7 @@ _log = logging.getLogger("couchside.aggregate")
 POLL_S = 0.05
 CHECK_S = 0.2
 """Longest that an Update waits for others before the helper is asked."""
-ANSWER_S = 5.0
+ANSWER_S = 2.0
 """Until the helper is asked the same again."""
 LOOK_S = 0.5
 """Between two looks at the journal: Rounds are opened and closed by other processes."""

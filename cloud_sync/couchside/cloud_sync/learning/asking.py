@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from couchside.cloud_sync.learning.identity import AskingKeys
     from couchside.cloud_sync.mqtt import Session
 
-ASK_S = 5.0
+ASK_S = 2.0
 """Until the helper is asked again."""
 
 

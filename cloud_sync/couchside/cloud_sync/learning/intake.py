@@ -9,7 +9,8 @@ from couchside.cloud_sync.learning.rounds import Refusal, is_due
 from couchside.device.errors import UpdateError
 from couchside.device.learning.receipt import Verdict
 from couchside.device.learning.round import Round  # noqa: TC001 - a field of a record
-from couchside.device.learning.update import FRAME_BYTES, Update, check_belongs, read_update
+from couchside.device.learning.spool import FRAME_BYTES
+from couchside.device.learning.update import Update, check_belongs, read_update
 
 VERDICTS = {
     Refusal.OVERSIZE: Verdict.BAD,

@@ -23,9 +23,8 @@ from couchside.cloud_sync.topics import LETTER_BYTES, is_name
 from couchside.device import strict
 from couchside.device.errors import LearningError
 from couchside.device.learning.masking import SEALED_BYTES
-from couchside.device.learning.round import ROUND_BYTES
 from couchside.device.learning.signed import sign, verified
-from couchside.device.learning.update import ID_BYTES
+from couchside.device.learning.spool import ID_BYTES, ROUND_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
