@@ -1,10 +1,9 @@
 """Trained towers → ONNX and TFLite files, float and int8.
 
-    python -m couchside.compression.export RECIPE_JSON MODELS_NPZ FOLDER onnx|tflite
+    python -m couchside.compression.export RECIPE_JSON MODELS_NPZ FOLDER onnx|tflite GRAPH...
 
-Both families are exported side by side in two child processes of the pipeline: the exporters are
-slow, single-threaded, noisy, and keep hundreds of megabytes. A child ends when its standard input
-does, that is, when the pipeline was killed: it must not write into the next run's folder.
+Run as a child process (see ``exporters``). It ends when its standard input does, that is, when its
+parent was killed: it must not write into the next run's folder.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from couchside.compression.quantize import quantize_onnx, quantize_tflite
-from couchside.compression.recipe import Recipe
-from couchside.compression.student import Models, TextGraph, UserGraph, load_models
+from couchside.compression.recipe import read_recipe_json
+from couchside.compression.student import TextGraph, UserGraph, load_models
 from couchside.compression.training_step import (
     INPUTS,
     OUTPUTS,
@@ -31,15 +30,19 @@ from couchside.compression.training_step import (
     trace,
     training_step,
 )
-from couchside.device import strict
 from couchside.device.bundle import GraphRecord, PortRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from couchside.compression.recipe import Recipe
+    from couchside.compression.student import Models
+
 Family = Literal["onnx", "tflite"]
 OPSET = 18
 """17 silently becomes 18 for some graphs, 23 emits Attention, which two runtimes refuse."""
+GRAPHS = ("text_encoder", "user_model", "training_step")
+"""The graphs of a Bundle."""
 SUFFIX = {"onnx": ".onnx", "tflite": ".tflite"}
 QUANTIZED = ("text_encoder", "user_model")
 """The training step's weights are an input, so there is nothing in it to quantise."""
@@ -62,8 +65,8 @@ class Exportable:
         return dict(zip(self.outputs, values, strict=True))
 
 
-def exportables(recipe: Recipe, models: Models) -> list[Exportable]:
-    """The three graphs of a Bundle with seeded sample inputs, which also become golden vectors."""
+def exportables(recipe: Recipe, models: Models, graphs: Sequence[str] = GRAPHS) -> list[Exportable]:
+    """The graphs of a Bundle with seeded sample inputs, which also become golden vectors."""
     generator = torch.Generator().manual_seed(7)
     shape = (recipe.text_batch, recipe.text_tokens)
     tokens = torch.randint(1, recipe.student_text.buckets, shape, generator=generator)
@@ -81,16 +84,14 @@ def exportables(recipe: Recipe, models: Models) -> list[Exportable]:
     # Not the shipped values: a golden vector must show a graph that ignores what is personal.
     wobble = 0.1 * torch.randn(user.shipped().shape, generator=generator)
     history["personal"] = user.shipped() + wobble
-    return [
-        Exportable(
-            "text_encoder",
-            TextGraph(models.text).eval(),
-            {"tokens": tokens.to(torch.int32)},
-            ("content",),
-        ),
+    text = {"tokens": tokens.to(torch.int32)}
+    items = [
+        Exportable("text_encoder", TextGraph(models.text).eval(), text, ("content",)),
         Exportable("user_model", user, history, ("user",)),
-        Exportable("training_step", trace(step, batch).eval(), named, OUTPUTS),
     ]
+    if "training_step" in graphs:  # tracing takes longer than all the rest
+        items.append(Exportable("training_step", trace(step, batch).eval(), named, OUTPUTS))
+    return [item for item in items if item.name in graphs]
 
 
 def graph_record(item: Exportable, family: Family, *, quantized: bool) -> GraphRecord:
@@ -139,7 +140,7 @@ def export_tflite(item: Exportable, path: Path) -> None:
 
 
 def export_family(items: Sequence[Exportable], family: Family, folder: Path) -> None:
-    """Write every graph as ``folder/float/NAME`` and ``folder/int8/NAME``."""
+    """Write every one of ``items`` as ``folder/float/NAME`` and ``folder/int8/NAME``."""
     export, quantize = {
         "onnx": (export_onnx, quantize_onnx),
         "tflite": (export_tflite, quantize_tflite),
@@ -162,14 +163,14 @@ def _end_with_input() -> None:
 def main(arguments: Sequence[str]) -> int:
     """Run one family's exports; see the module."""
     threading.Thread(target=_end_with_input, daemon=True).start()
-    recipe_json, models_npz, folder, family = arguments
+    recipe_json, models_npz, folder, family, *graphs = arguments
     warnings.simplefilter("ignore")  # third parties only: our own warnings are errors in tests
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    recipe = strict.from_json(Recipe, strict.loads(Path(recipe_json).read_bytes()))
+    recipe = read_recipe_json(Path(recipe_json))
     models = load_models(recipe, recipe.student_text, recipe.student_user, Path(models_npz))
     chosen: Family = "onnx" if family == "onnx" else "tflite"
-    export_family(exportables(recipe, models), chosen, Path(folder))
+    export_family(exportables(recipe, models, graphs), chosen, Path(folder))
     return 0
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
-from couchside.compression.export import QUANTIZED, SUFFIX, graph_record
+from couchside.compression.export import QUANTIZED, SUFFIX, exportables, graph_record
+from couchside.compression.parity import check_parity
 from couchside.compression.student import personal_names
 from couchside.compression.training_step import training_step
 from couchside.device.bundle import (
@@ -53,6 +55,11 @@ FAMILY: dict[Flavour, tuple[Family, RuntimeName, bool]] = {
 """File family, runtime and whether the weights are int8, of each flavour."""
 
 
+def families(recipe: Recipe) -> list[Family]:
+    """The file families that a recipe's flavours need."""
+    return sorted({FAMILY[flavour][0] for flavour in recipe.flavours})
+
+
 @dataclass(frozen=True)
 class Contents:
     """What every flavour of a release shares."""
@@ -87,6 +94,34 @@ class TensorFile:
         """Write the file and return its records."""
         self.path.write_bytes(b"".join(self._chunks))
         return self.records
+
+
+def pack_all(
+    folder: Path, contents: Contents, exported: Path
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Parity of every graph under ``exported``, then a Bundle a flavour in ``folder``.
+
+    Returns:
+        Of each flavour and graph, cosine and relative error to torch.
+
+    Raises:
+        ParityError: a file computes something else than torch.
+    """
+    items = exportables(contents.recipe, contents.models)
+    report: dict[str, dict[str, dict[str, float]]] = {}
+    for flavour in tqdm(contents.recipe.flavours, desc="parity and pack", unit="Bundle"):
+        family, _, quantized = FAMILY[flavour]
+        graphs = []
+        for item in items:
+            kind = "int8" if quantized and item.name in QUANTIZED else "float"
+            path = exported / family / kind / (item.name + SUFFIX[family])
+            graphs.append((item, path, check_parity(item, path, family, quantized=quantized)))
+        pack(folder / flavour, flavour, contents, graphs)
+        report[flavour] = {
+            parity.graph: {"cosine": parity.cosine, "relative_error": parity.relative_error}
+            for _, _, parity in graphs
+        }
+    return report
 
 
 def pack(

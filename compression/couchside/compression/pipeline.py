@@ -8,14 +8,11 @@ run leaves nothing that the next one would trust.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import shutil
-import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +21,11 @@ import numpy as np
 from tqdm import tqdm
 
 from couchside.compression import data, evaluate, pack
+from couchside.compression.alone import alone
 from couchside.compression.distill import distill_text
 from couchside.compression.errors import CompressionError
-from couchside.compression.export import QUANTIZED, SUFFIX, exportables
+from couchside.compression.exporters import exporting
 from couchside.compression.fit import fit
-from couchside.compression.parity import check_parity
 from couchside.compression.report import print_quality, size_rows
 from couchside.compression.student import Models, load_models, save_models
 from couchside.compression.teacher import content_vectors, fit_text_teacher, token_table
@@ -37,15 +34,12 @@ from couchside.device.bundle import QualityRecord, open_bundle
 from couchside.device.features import DAY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import torch
     from numpy.typing import NDArray
 
-    from couchside.compression.export import Family
     from couchside.compression.recipe import Recipe
-
-EXPORT_TIMEOUT_S = 1800
 
 
 @dataclass(frozen=True)
@@ -85,23 +79,11 @@ def run(recipe: Recipe, out: Path) -> Path:
         ("drafts", _pack),
         ("quality", _evaluate),
     ]
-    with _alone(this.work):
+    with alone(this.work):
         for number, (name, stage) in enumerate(stages, start=1):
             fingerprint = hashlib.sha256(f"{fingerprint} {name}".encode()).hexdigest()
             _do_stage(this, f"[{number}/{len(stages)}] {name}", name, stage, fingerprint)
         return _publish(this)
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """Hold the folder: two runs in it would delete each other's stages."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CompressionError(f"{work}: another run is at work there; wait for it") from error
-        yield
 
 
 def _fingerprint(this: Run) -> str:
@@ -188,56 +170,17 @@ def _distill(this: Run, folder: Path) -> None:
 
 
 def _export(this: Run, folder: Path) -> None:
-    """Both families at once, each in a child: exporters are slow, and single-threaded."""
     recipe_file = folder / "recipe.json"
     recipe_file.write_text(_recipe_json(this.recipe))
-    families = sorted({pack.FAMILY[flavour][0] for flavour in this.recipe.flavours})
-    children = [_start_export(this, folder, recipe_file, family) for family in families]
-    try:
-        _wait_for_exports(children, folder)
-    finally:
-        for child, _ in children:
-            if child.poll() is None:
-                child.terminate()
-            child.communicate()
-
-
-def _start_export(
-    this: Run, folder: Path, recipe_file: Path, family: Family
-) -> tuple[subprocess.Popen[bytes], Path]:
-    log = folder / f"{family}.log"
-    command = [sys.executable, "-m", "couchside.compression.export", str(recipe_file)]
-    command += [str(this.models_file), str(folder / family), family]
-    with log.open("wb") as stream:
-        # The pipe closes when this process ends, however it ends, and the child with it.
-        child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=stream, stderr=subprocess.STDOUT
-        )
-    return child, log
-
-
-def _wait_for_exports(children: list[tuple[subprocess.Popen[bytes], Path]], folder: Path) -> None:
-    deadline = time.monotonic() + EXPORT_TIMEOUT_S
-    with tqdm(desc="export and quantise", unit="s", bar_format="{desc}: {n} s") as progress:
-        while any(child.poll() is None for child, _ in children):
-            if time.monotonic() > deadline:
-                raise CompressionError(
-                    f"no end of the export after {EXPORT_TIMEOUT_S} s; see {folder}"
-                )
-            time.sleep(1.0)
-            progress.update(1)
-    for child, log in children:
-        if child.returncode:
-            tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-            raise CompressionError(f"exporter ended with {child.returncode}; {log}:\n{tail}")
+    with exporting(recipe_file, this.models_file, folder, pack.families(this.recipe)) as wait:
+        wait()
 
 
 def _pack(this: Run, folder: Path) -> None:
-    """Parity of every graph, then a Bundle a flavour that still lacks its quality."""
-    models = _load_student(this)
+    """A Bundle a flavour that still lacks its quality."""
     contents = pack.Contents(
         recipe=this.recipe,
-        models=models,
+        models=_load_student(this),
         titles=this.interactions.titles,
         popularity=this.interactions.popularity(
             this.split.test_from, this.recipe.data.popularity_half_life_days
@@ -245,20 +188,7 @@ def _pack(this: Run, folder: Path) -> None:
         popularity_weight=_popularity_weight(this),
         popularity_as_of=this.split.test_from,
     )
-    items = exportables(this.recipe, models)
-    report = {}
-    for flavour in tqdm(this.recipe.flavours, desc="parity and pack", unit="Bundle"):
-        family, _, quantized = pack.FAMILY[flavour]
-        graphs = []
-        for item in items:
-            kind = "int8" if quantized and item.name in QUANTIZED else "float"
-            path = this.work / "graphs" / family / kind / (item.name + SUFFIX[family])
-            graphs.append((item, path, check_parity(item, path, family, quantized=quantized)))
-        pack.pack(folder / flavour, flavour, contents, graphs)
-        report[flavour] = {
-            parity.graph: {"cosine": parity.cosine, "relative_error": parity.relative_error}
-            for _, _, parity in graphs
-        }
+    report = pack.pack_all(folder, contents, this.work / "graphs")
     (folder / "parity.json").write_text(json.dumps(report, indent=1))
 
 

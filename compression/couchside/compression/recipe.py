@@ -158,6 +158,22 @@ def load_recipe(name_or_path: str) -> Recipe:
     return recipe
 
 
+def read_recipe_json(path: Path) -> Recipe:
+    """Read the recipe that a run wrote beside its graphs.
+
+    Raises:
+        RecipeError: there is none, or another version of this software wrote it.
+    """
+    try:
+        return strict.from_json(Recipe, strict.loads(path.read_bytes()))
+    except OSError as error:
+        raise RecipeError(
+            f"{path}: {error.strerror}; couchside-compress RECIPE --out DIR writes it"
+        ) from error
+    except strict.StrictError as error:
+        raise RecipeError(f"{path}: {error}; run couchside-compress again") from error
+
+
 def _read(name_or_path: str) -> str:
     if name_or_path in builtin_recipes():
         folder = resources.files("couchside.compression") / "recipes"
