@@ -17,3 +17,11 @@ class DataError(CompressionError):
 
 class ParityError(CompressionError):
     """An exported graph does not compute what its source computes."""
+
+
+class LineageError(CompressionError):
+    """The result of a Round did not grow on the folder that it is to refresh."""
+
+
+class GateError(CompressionError):
+    """What a Round gave would make the Bundle worse, or can't be what it says."""

@@ -208,14 +208,16 @@ def quality_row(
     name: str, ours: PerUser, popularity: PerUser, student: PerUser | None = None
 ) -> QualityRow:
     """A line of the table with its paired intervals."""
-    loss = None
-    if student is not None:
-        gain = paired_difference(ours.ndcg, student.ndcg, relative=True)
-        loss = Interval(-gain.high, -gain.mean, -gain.low)
     return QualityRow(
         name=name,
         ndcg_at_10=float(ours.ndcg.mean()),
         hr_at_10=float(ours.hit_rate.mean()),
         over_popularity=paired_difference(ours.ndcg, popularity.ndcg, relative=True),
-        loss=loss,
+        loss=None if student is None else loss_to(ours, student),
     )
+
+
+def loss_to(ours: PerUser, student: PerUser) -> Interval:
+    """Relative loss in NDCG@10 against the float student; positive is worse."""
+    gain = paired_difference(ours.ndcg, student.ndcg, relative=True)
+    return Interval(-gain.high, -gain.mean, -gain.low)

@@ -164,6 +164,15 @@ def training_step(recipe: Recipe, ranker: Ranker) -> TrainingStep:
     return TrainingStep(tower.eval(), ranker.table.projection.detach().clone())
 
 
+def write_theta(layout: Layout, theta: Tensor, ranker: Ranker) -> None:
+    """Put the values of ``theta`` into the ranker's tower and P: the way back from a Round."""
+    values = layout.unflatten(theta)
+    with torch.no_grad():
+        ranker.table.projection.copy_(values.pop("projection"))
+    tower = {name.removeprefix("tower."): value for name, value in values.items()}
+    ranker.tower.load_state_dict(tower)  # all of it: a missing or unknown name is an error
+
+
 def sample_batch(recipe: Recipe, step: TrainingStep, seed: int = 0) -> tuple[Tensor, ...]:
     """A random but valid batch, in the order of INPUTS, for tracing and for golden vectors."""
     rng = torch.Generator().manual_seed(seed)

@@ -1,0 +1,1 @@
+"""From the result of a Round to new Bundles: check, remake, judge."""
