@@ -130,6 +130,40 @@ def test_tv_can_not_publish_a_head(fleet) -> None:
         session.close()
 
 
+def test_tv_sends_updates_under_its_own_name_and_hears_only_its_receipts(fleet) -> None:
+    cloud, tv = connect(fleet, "couchside-cloud"), connect(fleet, "tv-1")
+    cloud.subscribe(topics.ANY_UPDATE)
+    tv.subscribe("couchside/1/#")
+    tv.subscribe(topics.receipt("+"))
+    for name in ("tv-1", "tv-2"):
+        tv.publish(topics.update(1, name), b"u", retain=False)
+    tv.poll(0.2)
+    assert received(cloud) == {topics.update(1, "tv-1")}
+    told = [topics.receipt("tv-1"), topics.receipt("tv-2"), topics.round_of("stable"), topics.ASK]
+    cloud.publish_all([(topic, b"x") for topic in told], timeout_s=10)
+    assert received(tv) == {topics.receipt("tv-1"), topics.round_of("stable")}
+    for session in (cloud, tv):
+        session.close()
+
+
+def test_helper_hears_asks_and_never_an_update(fleet) -> None:
+    cloud, helper = connect(fleet, "couchside-cloud"), connect(fleet, "couchside-helper")
+    tv = connect(fleet, "tv-1")
+    helper.subscribe("#")
+    helper.subscribe(topics.ASK)
+    helper.subscribe(topics.ANY_UPDATE)
+    cloud.subscribe(topics.ANSWER)
+    cloud.publish_all([(topics.ASK, b"x"), (topics.receipt("tv-1"), b"x")], timeout_s=10)
+    tv.publish(topics.update(1, "tv-1"), b"u", retain=False)
+    tv.poll(0.2)
+    assert received(helper) == {topics.ASK}
+    helper.publish(topics.ANSWER, b"a", retain=False)
+    helper.poll(0.2)
+    assert received(cloud) == {topics.ANSWER}
+    for session in (cloud, helper, tv):
+        session.close()
+
+
 def test_nobody_connects_without_a_certificate_of_the_fleet(fleet, tmp_path: Path) -> None:
     _, broker = fleet
     certificate, key = Authority(tmp_path / "rogue").issue("couchside-cloud")

@@ -20,6 +20,8 @@ from couchside.cloud_sync.tv.config import SyncConfig, read_config
 from couchside.device.errors import ConfigError
 
 if TYPE_CHECKING:
+    import argparse
+
     from simulators.fleet import Cloud
 
 README = (Path(__file__).parents[2] / "cloud_sync" / "README.md").read_text(encoding="utf-8")
@@ -140,19 +142,23 @@ def test_reconnection_waits_a_random_part_of_a_growing_time() -> None:
 
 def test_readme_names_every_flag_and_setting() -> None:
     parsers = (cli._parser(), sync._parser(), install._parser())
-    flags = set()
-    for parser in parsers:
-        flags |= set(re.findall(r"--[a-z-]+", parser.format_help()))
-        for action in parser._actions:
-            for command, sub in (getattr(action, "choices", None) or {}).items():
-                if hasattr(sub, "format_help"):
-                    flags |= {command, *re.findall(r"--[a-z-]+", sub.format_help())}
+    flags = set().union(*map(_flags, parsers))
     missing = {
         name
         for name in (flags - {"--help"}) | set(_settings(SyncConfig()))
         if f"`{name}" not in README
     }
     assert not missing
+
+
+def _flags(parser: argparse.ArgumentParser) -> set[str]:
+    """Flags and commands of a parser and of those inside it."""
+    flags = set(re.findall(r"--[a-z-]+", parser.format_help()))
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            for command, inner in action.choices.items():
+                flags |= {command, *_flags(inner)}
+    return flags
 
 
 def _settings(section: object, path: str = "") -> list[str]:
