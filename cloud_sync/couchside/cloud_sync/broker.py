@@ -1,8 +1,9 @@
 """A broker of one's own for the demo and the tests: mosquitto if it is installed, else amqtt.
 
-Both are child processes that listen on the loopback only and ask for no password: nothing on a TV
-trusts a broker. mosquitto keeps what it retains in its folder; amqtt speaks MQTT 3.1.1 and forgets
-it when it stops. A configuration for production: ``cloud_sync/mosquitto.conf``.
+Both are child processes (docs/decisions/006) that listen on the loopback only and ask for no
+password: nothing on a TV trusts a broker. mosquitto keeps what it retains in its folder; amqtt
+speaks MQTT 3.1.1 and forgets it when it stops. A configuration for production:
+``cloud_sync/mosquitto.conf``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from couchside.cloud_sync.address import BrokerAddress
 from couchside.cloud_sync.errors import BrokerError
@@ -32,13 +33,15 @@ listener {port} 127.0.0.1
 allow_anonymous true
 persistence true
 persistence_location {folder}/
-autosave_interval 1
-autosave_on_changes true
+autosave_interval 60
 max_packet_size 66000
+set_tcp_nodelay true
 log_dest file {folder}/mosquitto.log
 user root
 """
-# The last line counts for root only, whose mosquitto could otherwise not write to the folder.
+# It saves when it ends and once a minute: saved after every change, a subscription costs as much as
+# writing down all that is retained (12 MB: 56 ms a block). The last line counts for root only,
+# whose mosquitto could otherwise not write to the folder.
 
 
 class LocalBroker:
@@ -152,9 +155,23 @@ def _listens(port: int) -> bool:
 async def _serve_amqtt(port: int) -> None:
     from amqtt.broker import Broker  # noqa: PLC0415 - only where mosquitto is missing
 
+    class Discreet(Broker):  # type: ignore[misc]
+        """A broker that sends retained messages to nobody who did not ask for them.
+
+        amqtt 0.12 shows a client that connects everything it retains under every topic that
+        anybody has subscribed to, unsubscribed or not: each block of the releases before.
+        """
+
+        async def _publish_retained_messages_for_subscription(
+            self, subscription: tuple[str, int], session: Any
+        ) -> None:
+            asked = self._subscriptions.get(subscription[0], ())
+            if any(subscriber is session for subscriber, _ in asked):
+                await super()._publish_retained_messages_for_subscription(subscription, session)
+
     anonymous = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
     listener = {"type": "tcp", "bind": f"127.0.0.1:{port}"}
-    await Broker({"listeners": {"default": listener}, "plugins": anonymous}).start()
+    await Discreet({"listeners": {"default": listener}, "plugins": anonymous}).start()
     await asyncio.Event().wait()
 
 

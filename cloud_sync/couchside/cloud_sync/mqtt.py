@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import socket
 import ssl
 import time
 from dataclasses import dataclass
@@ -248,6 +249,12 @@ class _BoundedClient(paho.Client):
     bytes_in = 0
     bytes_out = 0
     refusal = ""
+
+    def _create_socket_connection(self) -> socket.socket:
+        """Without Nagle's delay: SUBSCRIBE follows UNSUBSCRIBE and must not wait 40 ms for it."""
+        connection: socket.socket = super()._create_socket_connection()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
 
     def _sock_recv(self, bufsize: int) -> bytes:
         if bufsize > PACKET_BYTES:
