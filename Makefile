@@ -21,8 +21,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)      ## compress the sample, run a TV through an evening, write the HTML page
 	@$(BIN)/couchside-demo --out $(DEMO)
 
-test: $(READY)      ## every test
-	@$(BIN)/python -m pytest $(PYTEST)
+test: $(READY)      ## every test, two at once; PYTEST='-n 0 ...' for one after another
+	@$(BIN)/python -m pytest -n 2 --dist loadscope $(PYTEST)
 
 check: $(READY)     ## format, lint, types, dependency rule
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -21,11 +22,20 @@ BUNDLES = "COUCHSIDE_TEST_BUNDLES"
 def compressed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output folder of ``couchside-compress tv-tiny``: bundles/, quality.json, work/."""
     kept = os.environ.get(BUNDLES)
-    out = Path(kept) if kept else tmp_path_factory.mktemp("compressed")
+    out = Path(kept) if kept else _of_all_workers(tmp_path_factory) / "compressed"
     command = [sys.executable, "-m", "couchside.compression.cli", "tv-tiny", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.with_name(f"{out.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the first worker makes them, the second finds them done
+        done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return out
+
+
+def _of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this session that every pytest-xdist worker sees."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if os.environ.get("PYTEST_XDIST_WORKER") else own
 
 
 @pytest.fixture(scope="session")
