@@ -2,8 +2,8 @@
 
 The TV subscribes to a block, and to the next when that one is on its disk: it sets the pace, and no
 process in the cloud takes part (measured: 2.5 times the throughput of request and response). What
-is under way when the TV loses power is fetched again, so the window is what a kill can cost; one
-block is the default, and near a broker it is as fast as four (``cloud_sync/README.md``).
+is under way when the TV loses power is fetched again, so the window is what a kill can cost: one
+block by default. A wider one only helps where the broker is far.
 """
 
 from __future__ import annotations
