@@ -24,11 +24,18 @@ import numpy as np
 from simulators.fleet import until
 
 from couchside.cloud_sync import topics
-from couchside.cloud_sync.learning.identity import AskingKeys, asking_keys
+from couchside.cloud_sync.learning.identity import (
+    AskingKeys,
+    asking_keys,
+    helper_keys,
+    rounds_key,
+    trust_helper,
+)
 from couchside.cloud_sync.learning.journal import Journal
 from couchside.cloud_sync.learning.lifecycle import Rounds
 from couchside.cloud_sync.learning.plan import Wish
 from couchside.cloud_sync.mqtt import Session
+from couchside.device import strict
 from couchside.device.learning import masking, privacy
 from couchside.device.learning.receipt import Receipt, Verdict, read_receipt
 from couchside.device.learning.update import Update, seal_context, write_update
@@ -207,15 +214,16 @@ class LearningCloud:
     def __init__(self, folder: Path, broker: BrokerAddress, least_cohort: int = 2) -> None:
         self.folder, self.broker, self.least_cohort = folder, broker, least_cohort
         self.repository, self.state = folder / "cloud", folder / "helper"
-        self.run("keys")
-        shown = self.command("helper", "--state", self.state, "--show")
-        self.identity = json.loads(subprocess.check_output(shown, text=True))
-        (folder / "helper.json").write_text(json.dumps(self.identity))
-        self.run("round", "trust", folder / "helper.json")
+        self.state.mkdir(parents=True)
+        self.repository.mkdir()
+        self.identity = helper_keys(self.state).identity
+        (folder / "helper.json").write_text(json.dumps(strict.to_json(self.identity)))
+        trust_helper(self.repository, folder / "helper.json")
+        rounds_key(self.repository / "keys", self.repository)
 
     @property
     def helper_key(self) -> bytes:
-        return bytes.fromhex(self.identity["seal"])
+        return bytes.fromhex(self.identity.seal)
 
     def command(self, *arguments: object) -> list[str]:
         start = [sys.executable, "-m", "couchside.cloud_sync.cloud.cli", "--json"]

@@ -203,6 +203,20 @@ def test_round_without_noise_is_refused(desk: Desk) -> None:
     assert "noise_multiplier is 0.0" in desk.unmask(desk.ids[:6], signed=signed).refused
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"coordinates": 200_000, "value_cap": 2, "scale": 1.0}, "fit no Update"),
+        ({"coordinates": 0, "titles": 9, "scale": 1e-6}, "no noise of sigma"),
+    ],
+)
+def test_round_that_no_helper_can_serve_is_refused(desk: Desk, change: dict, words: str) -> None:
+    """Signed and consistent, yet it would end the process, or take its memory."""
+    odd = sign(CLOUD, PURPOSE, write_round(replace(ASKED, round_id=6, **change)))
+    assert words in desk.check(desk.sealed(desk.ids[0]), signed=odd).refused
+    assert words in desk.unmask(desk.ids[:6], signed=odd).refused
+
+
 def test_seeds_are_gone_from_the_disk_with_the_answer(desk: Desk) -> None:
     assert any(seed in desk.on_the_disk() for seed in desk.seeds.values())
     desk.unmask(desk.ids[:6])

@@ -137,7 +137,7 @@ def test_second_round_of_a_channel_waits_for_the_first(desk: Desk, tiny_bundle: 
         (("aggregate",), "needs --broker"),
         (("helper", "--state", "STATE"), "needs --broker"),
         (("round", "trust", "STATE/none.json"), "none.json: No such file"),
-        (("round", "open", "--bundle", "BUNDLE", "--goal", 2**20), "takes sets of at most 3500"),
+        (("round", "open", "--bundle", "BUNDLE", "--goal", 2**20), "takes sets of at most 3300"),
         (("round", "open", "--bundle", "BUNDLE", "--learn", "x"), "no such parameter"),
         (("round", "open", "--bundle", "STATE"), "a Bundle is a folder with a manifest"),
     ],

@@ -26,10 +26,11 @@ from couchside.cloud_sync.learning.letters import (
 )
 from couchside.cloud_sync.topics import LETTER_BYTES
 from couchside.device.learning.signed import sign
+from couchside.device.learning.spool import ROUND_BYTES
 
 KEY, OTHER = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
 PUBLIC = KEY.public_key().public_bytes_raw()
-ROUND = b"r" * 900
+ROUND = b"r" * ROUND_BYTES
 UPDATES = tuple(Sealed(bytes([n] * 16), f"tv-{n}", bytes([n] * 80)) for n in range(64))
 IDS = tuple(n.to_bytes(16, "big") for n in range(SET))
 
@@ -74,8 +75,8 @@ def test_changed_byte_anywhere_is_refused() -> None:
             read_ask(changed, (PUBLIC,))
 
 
-UNMASK = {"kind": "unmask", "round_bytes": 900, "devices": []}
-CHECK = {"kind": "check", "round_bytes": 900, "devices": ["tv-1"]}
+UNMASK = {"kind": "unmask", "round_bytes": ROUND_BYTES, "devices": []}
+CHECK = {"kind": "check", "round_bytes": ROUND_BYTES, "devices": ["tv-1"]}
 MALFORMED = {
     "empty": b"",
     "header beyond the end": struct.pack("<I", 500) + b"{}",
@@ -84,7 +85,7 @@ MALFORMED = {
     "unknown field": packed(UNMASK | {"noise": 0}, ROUND + IDS[0]),
     "unknown kind": packed(UNMASK | {"kind": "reveal"}, ROUND + IDS[0]),
     "no Round": packed(UNMASK | {"round_bytes": 0}, IDS[0]),
-    "Round beyond the end": packed(UNMASK, b"r" * 899),
+    "Round beyond the end": packed(UNMASK, ROUND[1:]),
     "empty set": packed(UNMASK, ROUND),
     "half a name": packed(UNMASK, ROUND + IDS[0][:9]),
     "the same twice": packed(UNMASK, ROUND + IDS[1] + IDS[1]),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from couchside.cloud_sync.errors import RoundError
-from couchside.cloud_sync.learning.plan import Wish, plan_round
+from couchside.cloud_sync.learning.plan import CAP_GOOD, SPREAD, Wish, plan_round
 from couchside.device.bundle import FileRecord, Manifest, ParameterRecord, TensorRecord
 from couchside.device.learning import privacy
 from couchside.device.learning.round import Round, contradiction
@@ -59,17 +59,19 @@ def test_noise_and_cap_leave_resolution() -> None:
     asked = plan()
     rms = asked.clipping_bound * asked.scale / math.sqrt(asked.coordinates)
     assert asked.value_cap == pytest.approx(4 * rms)
-    assert rms >= 2  # so that rounding to whole units adds little
-    exact = math.hypot(asked.clipping_bound * asked.scale, asked.title_weight * math.sqrt(20))
-    assert asked.sensitivity < 1.05 * exact
+    assert rms >= CAP_GOOD / SPREAD  # so that rounding to whole units adds little
+    exact = math.hypot(
+        asked.clipping_bound * asked.scale, asked.title_weight * math.sqrt(asked.title_cap)
+    )
+    assert asked.sensitivity < 1.15 * exact
     assert asked.sigma < privacy.LANE / 32
     largest = max(asked.value_cap, asked.title_weight)
     used = asked.cohort_most * largest + privacy.TAIL * asked.sigma
-    assert 0.85 * privacy.LANE < used <= privacy.LANE
+    assert 0.8 * privacy.LANE < used <= privacy.LANE
 
 
 def test_titles_weigh_as_much_as_parameters_where_there_is_room() -> None:
-    for goal in (8, 100, 1000):
+    for goal in (8, 100, 400):
         asked = plan(replace(Wish(), goal=goal, least=2))
         parameters = asked.clipping_bound * asked.scale
         titles = asked.title_weight * math.sqrt(asked.title_cap)
@@ -77,7 +79,7 @@ def test_titles_weigh_as_much_as_parameters_where_there_is_room() -> None:
 
 
 def test_large_cohort_takes_weight_from_titles_first() -> None:
-    asked = plan(replace(Wish(), goal=3500))
+    asked = plan(replace(Wish(), goal=3300))
     assert asked.value_cap >= 4
     assert asked.title_weight >= asked.value_cap
 
@@ -92,7 +94,7 @@ def test_everything_that_fits_a_frame_is_taken() -> None:
 
 
 @given(
-    goal=st.integers(2, 3_500),
+    goal=st.integers(2, 3_300),
     noise=st.floats(0.3, 4.0),
     clip=st.floats(0.01, 4.0),
     coordinates=st.integers(1, 4096),
@@ -123,7 +125,7 @@ REFUSED: dict[str, tuple[Callable[[], Round], str]] = {
     "cohort beyond a letter": (lambda: plan(Wish(goal=4000)), "--goal 4000"),
     "noise beyond 16 bits": (lambda: plan(Wish(noise=900.0)), "lower --noise"),
     "cohort and noise beyond 16 bits": (
-        lambda: plan(Wish(goal=3500, noise=60.0, learn=("all",))),
+        lambda: plan(Wish(goal=3300, noise=60.0, learn=("all",))),
         "--noise",
     ),
     "least above goal": (lambda: plan(Wish(goal=100)), "cohort_least is above cohort_most"),

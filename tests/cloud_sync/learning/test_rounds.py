@@ -136,6 +136,28 @@ def test_helper_away_at_the_end_leaves_the_round_sealed(
     check_result(cloud, asked, crowd.learners, tiny_bundle)
 
 
+def test_round_sealed_while_updates_wait_for_the_helper_makes_them_late(
+    cloud: LearningCloud, tiny_bundle: Path
+) -> None:
+    asked = cloud.open_quietly(tiny_bundle, goal=300, least=2)
+    crowd = Crowd(cloud.broker, [cloud.tv(asked, f"tv-{n}") for n in range(100)])
+    with cloud.aggregator() as aggregator:
+        aggregator.told(state="open")
+        crowd.send()
+        aggregator.told(helper="away")
+        cloud.close("--abandon")
+        crowd.deliver()
+        assert {each.receipt.verdict for each in crowd.learners} == {Verdict.LATE}
+        second = cloud.open_quietly(tiny_bundle, goal=300, least=2)
+        aggregator.told(state="open", round=2)
+        with cloud.helper():
+            crowd.learners = [cloud.tv(second, f"tv-{n}") for n in range(3)]
+            crowd.deliver()
+    crowd.close()
+    assert {each.receipt.verdict for each in crowd.learners} == {Verdict.FOLDED}
+    assert cloud.state_of(1) == ("void", 0)
+
+
 def test_helper_away_fills_no_memory_and_loses_nothing(
     cloud: LearningCloud, tiny_bundle: Path
 ) -> None:

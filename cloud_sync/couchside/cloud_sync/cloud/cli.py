@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--repository DIR is needed")
     try:
         result = _result(options)
-    except (CloudSyncError, CouchsideError, OSError, ValueError) as error:
+    except (CloudSyncError, CouchsideError, OSError, ValueError, sqlite3.Error) as error:
         print(f"couchside-cloud: {error}", file=sys.stderr)
         return FAILED
     if result:

@@ -155,12 +155,12 @@ class Aggregator:
         """The Round takes no more: what waits is late, unless it is in the sum."""
         left = [*(self._asked.batch if self._asked else ()), *self._waiting]
         self._open, self._asked, self._waiting = None, None, []
-        for arrived in left:
-            self._judge(arrived)
         self._publish(topics.round_of(self._channel), b"", retain=True)
         kept = self._journal.get(was.asked.round_id)
         state = str(kept.state) if kept else "gone"
         self._report({"state": state, "round": was.asked.round_id, "folded": was.total.folded})
+        for arrived in left:
+            self._judge(arrived)
 
     def _seal_if_due(self, now_open: _Open) -> None:
         if not is_due(now_open.asked, now_open.total.folded, self._clock()):
@@ -305,9 +305,11 @@ class Aggregator:
         try:
             self._journal.fold(round_id, before, after, names)
         except RoundError as error:
-            _log.warning("%s; the TVs will send them again", error)
-            self._open = None  # what is on the disk counts
+            _log.warning("%s", error)
+            self._leave(now_open)  # what is on the disk counts
             self._look()
+            for arrived in good:
+                self._judge(arrived)
             return
         now_open.total = after
         for arrived in good:

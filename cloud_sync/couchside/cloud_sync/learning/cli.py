@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from couchside.cloud_sync import topics
-from couchside.cloud_sync.errors import RoundError
+from couchside.cloud_sync.errors import BrokerError, RoundError
 from couchside.cloud_sync.learning.aggregator import Aggregator
 from couchside.cloud_sync.learning.asking import ask_helper
 from couchside.cloud_sync.learning.helper import LEAST_COHORT, Helper, Policy
@@ -123,8 +123,14 @@ def _open(
     )
     kept = rounds.journal.get(asked.round_id)
     if broker is not None and kept is not None:
-        with _connected(broker, "couchside-cloud-open") as session:
-            _retain(session, options.channel, kept.signed)
+        try:
+            with _connected(broker, "couchside-cloud-open") as session:
+                _retain(session, options.channel, kept.signed)
+        except BrokerError as error:
+            raise BrokerError(
+                f"{error}; round {kept.round_id} is open all the same, and the aggregator will "
+                "publish it"
+            ) from error
     described = {key: value for key, value in strict.to_json(asked).items() if key != "seed"}
     new_key = {"made": f"{rounds_key_file(_keys(options))}; release again before TVs follow"}
     return {

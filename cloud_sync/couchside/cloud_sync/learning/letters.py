@@ -38,8 +38,8 @@ ASK, ANSWER = "ask", "answer"
 """Purposes of the signatures."""
 BATCH = 64
 """Most Updates of one check."""
-SET = 3_500
-"""Most Updates of one unmasking: their names must fit into one letter."""
+SET = 3_300
+"""Most Updates of one unmasking: their names must fit into one letter, beside any Round."""
 _LENGTH = struct.Struct("<I")
 _HEADER_BYTES = 16 * 1024
 _ENTRY = ID_BYTES + SEALED_BYTES

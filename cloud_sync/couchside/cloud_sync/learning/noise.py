@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CUT = 12.0
 """Standard deviations at which the table ends: beyond them lies less than 2^-100 of it."""
+SIGMAS = (0.1, 5000.0)
+"""Least and most sigma that is drawn: beyond, a Round's sums would be pointless or wrap."""
 _WEIGHT_BITS = 160
 _WORD_BITS = 64
 
@@ -37,15 +39,15 @@ def discrete_gaussian(
     24,000 values that adds less than 10^-9 to δ. Values beyond about 9.3 σ (2^-64) are never drawn.
 
     Args:
-        sigma: parameter, in units; from 0.1 to 5,000.
+        sigma: parameter, in units; within ``SIGMAS``.
         n: how many.
         entropy: gives so many random bytes; another one in tests only.
 
     Raises:
         ValueError: ``sigma`` is out of bounds.
     """
-    if not 0.1 <= sigma <= 5000:
-        raise ValueError(f"sigma {sigma} is not from 0.1 to 5,000")
+    if not SIGMAS[0] <= sigma <= SIGMAS[1]:
+        raise ValueError(f"sigma {sigma} is not from {SIGMAS[0]} to {SIGMAS[1]}")
     first, steps = _table(sigma)
     words = np.frombuffer(entropy(8 * n), dtype="<u8")
     return first + np.searchsorted(steps, words, side="right").astype(np.int64)

@@ -28,10 +28,11 @@ SPREAD = 4.0
 """``value_cap`` over the root mean square of a clipped value: few honest values reach it."""
 CAP_LEAST = 2
 """With less, rounding to whole units is louder than what was learned."""
-CAP_GOOD = 8
-"""From here on rounding adds a thirtieth to the noise at most, and titles get their full weight."""
-TITLE_CAP = 20
-"""Titles that one TV counts at most; more would need more noise."""
+CAP_GOOD = 4
+"""From here on rounding adds an eighth to the noise at most, and titles get their full weight."""
+TITLE_CAP = 8
+"""Titles that one TV counts at most. The noise on a count grows with its square root; with 8 the
+counts of 920 households were worth as much as with 4, and more than with 20."""
 PROJECTION = "projection"
 ALL = "all"
 
