@@ -157,6 +157,7 @@ def tv(cloud: Cloud, broker: LocalBroker) -> Iterator[Tv]:
         f'[paths]\nroot = "{root}"\nspool = "{tv.spool}"\nstate = "{tv.install}"\n'
         f'slots = "{tv.slots}"\nsocket = "{tv.door}"\n[limits]\nspare_bytes = 0\n'
     )
+    config.chmod(0o644)  # whatever umask a test before this one has left
     yield tv
     shutil.rmtree(top)
 
@@ -199,6 +200,7 @@ def daemon(tv: Tv) -> Iterator[Client]:
     paths = ("--state", tv.state, "--socket", tv.rpc, "--slots", tv.slots)
     settings = tv.top / "device.toml"
     settings.touch()
+    settings.chmod(0o644)
     with (
         (tv.top / "device.log").open("w") as log,
         DEVICE.start(
