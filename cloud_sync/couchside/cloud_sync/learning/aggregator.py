@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from couchside.cloud_sync import topics
-from couchside.cloud_sync.errors import BrokerError, LetterError, RoundError
+from couchside.cloud_sync.errors import BrokerError, RoundError
 from couchside.cloud_sync.learning.intake import (
     VERDICTS,
     Arrived,
@@ -22,15 +22,8 @@ from couchside.cloud_sync.learning.intake import (
     check_wanted,
     read_frame,
 )
-from couchside.cloud_sync.learning.letters import (
-    BATCH,
-    Answer,
-    Check,
-    Sealed,
-    read_answer,
-    write_ask,
-)
 from couchside.cloud_sync.learning.rounds import Refusal, State, is_due
+from couchside.cloud_sync.learning.waiting import WaitingRoom
 from couchside.device.learning.receipt import Receipt, Verdict, write_receipt
 from couchside.device.learning.round import Round, read_round
 
@@ -40,15 +33,12 @@ if TYPE_CHECKING:
     from couchside.cloud_sync.learning.aggregate import Accumulator
     from couchside.cloud_sync.learning.identity import AskingKeys
     from couchside.cloud_sync.learning.journal import Journal, Kept
+    from couchside.cloud_sync.learning.waiting import Judged
     from couchside.cloud_sync.mqtt import Session
 
 _log = logging.getLogger("couchside.aggregate")
 
 POLL_S = 0.05
-CHECK_S = 0.2
-"""Longest that an Update waits for others before the helper is asked."""
-ANSWER_S = 2.0
-"""Until the helper is asked the same again."""
 LOOK_S = 0.5
 """Between two looks at the journal: Rounds are opened and closed by other processes."""
 
@@ -60,15 +50,6 @@ class _Open:
     asked: Round
     signed: bytes
     total: Accumulator
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A check that is with the helper."""
-
-    letter: bytes
-    name: str
-    batch: tuple[Arrived, ...]
 
 
 class Aggregator:
@@ -99,10 +80,8 @@ class Aggregator:
         self._keys, self._report = keys, report
         self._clock, self._monotonic = clock, monotonic
         self._open: _Open | None = None
-        self._waiting: list[Arrived] = []
-        """At most ``BATCH``; as many more are with the helper."""
-        self._asked: _Asked | None = None
-        self._ask_at = self._look_at = 0.0
+        self._room = WaitingRoom(keys)
+        self._look_at = 0.0
         self._away = self._connected = False
         self._refused: Counter[tuple[int, Refusal]] = Counter()
         self.stopping = False
@@ -153,8 +132,7 @@ class Aggregator:
 
     def _leave(self, was: _Open) -> None:
         """The Round takes no more: what waits is late, unless it is in the sum."""
-        left = [*(self._asked.batch if self._asked else ()), *self._waiting]
-        self._open, self._asked, self._waiting = None, None, []
+        self._open, left = None, self._room.leave()
         self._publish(topics.round_of(self._channel), b"", retain=True)
         kept = self._journal.get(was.asked.round_id)
         state = str(kept.state) if kept else "gone"
@@ -177,7 +155,7 @@ class Aggregator:
         self._report({"connected": self._connected, "why": self._session.why})
         if self._connected and self._open is not None:
             self._publish(topics.round_of(self._channel), self._open.signed, retain=True)
-            self._ask_at = min(self._ask_at, self._monotonic() + 1.0)
+            self._room.ask_again_soon(self._monotonic())
 
     # An Update.
 
@@ -193,16 +171,14 @@ class Aggregator:
 
     def _judge(self, arrived: Arrived) -> None:
         """Queue an Update for the helper's word, or refuse it."""
-        if self._is_waiting(arrived) or not self._mine(arrived.round_id):
+        if self._room.has(arrived) or not self._mine(arrived.round_id):
             return
         try:
             self._check(arrived)
         except RefusedUpdateError as error:
             self._refuse(arrived.round_id, arrived.device, arrived.update.update_id, error)
             return
-        if not self._waiting and self._asked is None:
-            self._ask_at = self._monotonic() + CHECK_S
-        self._waiting.append(arrived)
+        self._room.add(arrived, self._monotonic())
 
     def _check(self, arrived: Arrived) -> None:
         held = self._journal.holds(arrived.round_id, arrived.update.update_id, arrived.device)
@@ -214,7 +190,7 @@ class Aggregator:
                 raise RefusedUpdateError(Refusal.FOREIGN, f"there is no round {arrived.round_id}")
             raise RefusedUpdateError(Refusal.LATE, f"round {arrived.round_id} is {kept.state}")
         check_wanted(arrived, self._open.asked, self._open.total.folded, self._clock())
-        if len(self._waiting) >= BATCH:
+        if self._room.is_full:
             raise RefusedUpdateError(Refusal.BUSY, "no room; send it again")
 
     def _mine(self, round_id: int) -> bool:
@@ -225,14 +201,6 @@ class Aggregator:
         if kept is not None and kept.channel == self._channel and kept.state == State.OPEN:
             self._look()
         return kept is None or kept.channel == self._channel
-
-    def _is_waiting(self, arrived: Arrived) -> bool:
-        """Whether this TV, or this Update, waits already: it gets its receipt in a moment."""
-        asked = self._asked.batch if self._asked else ()
-        return any(
-            other.device == arrived.device or other.update.update_id == arrived.update.update_id
-            for other in (*self._waiting, *asked)
-        )
 
     def _refuse(
         self, round_id: int, device: str, update_id: bytes, error: RefusedUpdateError
@@ -249,54 +217,30 @@ class Aggregator:
     # The helper.
 
     def _ask_if_due(self, now_open: _Open) -> None:
-        now = self._monotonic()
-        if self._asked is not None:
-            if now >= self._ask_at:
-                self._ask_again(now)
-        elif self._waiting and (now >= self._ask_at or len(self._waiting) >= BATCH):
-            batch, self._waiting = tuple(self._waiting), []
-            sealed = tuple(
-                Sealed(each.update.update_id, each.device, each.update.sealed) for each in batch
-            )
-            letter, name = write_ask(Check(now_open.signed, sealed), self._keys.key)
-            self._asked, self._ask_at = _Asked(letter, name, batch), now + ANSWER_S
+        letter = self._room.letter(now_open.signed, self._monotonic())
+        if letter is not None:
             self._publish(topics.ASK, letter, retain=False)
-
-    def _ask_again(self, now: float) -> None:
-        if not self._away:
-            self._away = True
-            _log.warning("the helper does not answer; TVs will send again what does not fit")
-            self._report({"helper": "away"})
-        self._ask_at = now + ANSWER_S
-        if self._asked is not None:
-            self._publish(topics.ASK, self._asked.letter, retain=False)
+        if self._room.away != self._away:
+            self._away = self._room.away
+            self._report({"helper": "away" if self._away else "answers"})
+            if self._away:
+                _log.warning("the helper does not answer; what has no room is sent again")
 
     def _hear(self, letter: bytes) -> None:
-        asked, now_open = self._asked, self._open
-        if asked is None or now_open is None:
+        judged = self._room.hear(letter, self._monotonic())
+        if judged is None or self._open is None:
             return
-        try:
-            answer = read_answer(letter, (self._keys.helper_sign,))
-        except LetterError as error:
-            _log.warning("%s; ignored", error)
-            return
-        if answer.of != asked.name:
-            return
-        self._asked, self._ask_at = None, self._monotonic()
-        if self._away:
-            self._away = False
-            self._report({"helper": "answers"})
-        if answer.refused or len(answer.verdicts) != len(asked.batch):
-            self._report({"helper": "refuses", "why": answer.refused})
-            _log.warning("the helper refuses: %s", answer.refused)
-            self._refused[now_open.asked.round_id, Refusal.BUSY] += len(asked.batch)
+        if judged.refused:
+            _log.warning("the helper refuses: %s", judged.refused)
+            self._report({"helper": "refuses", "why": judged.refused})
+            self._refused[self._open.asked.round_id, Refusal.BUSY] += len(judged.batch)
         else:
-            self._fold(now_open, asked.batch, answer)
+            self._fold(self._open, judged)
 
-    def _fold(self, now_open: _Open, batch: tuple[Arrived, ...], answer: Answer) -> None:
+    def _fold(self, now_open: _Open, judged: Judged) -> None:
         """Sum, commit, and only then send receipts."""
         round_id, before = now_open.asked.round_id, now_open.total.folded
-        pairs = list(zip(batch, answer.verdicts, strict=True))
+        pairs = list(zip(judged.batch, judged.verdicts, strict=True))
         good = [arrived for arrived, why in pairs if not why]
         room = max(0, now_open.asked.cohort_most - before)
         good, late = good[:room], good[room:]
@@ -312,18 +256,21 @@ class Aggregator:
                 self._judge(arrived)
             return
         now_open.total = after
-        for arrived in good:
-            receipt = Receipt(round_id, arrived.update.update_id.hex(), Verdict.FOLDED)
-            self._send(arrived.device, receipt)
         if good:
             self._report({"folded": after.folded, "round": round_id})
-        for arrived, why in pairs:
-            if why:
-                refused = RefusedUpdateError(Refusal.SEED, why)
-                self._refuse(round_id, arrived.device, arrived.update.update_id, refused)
+        self._tell(round_id, good, [(arrived, why) for arrived, why in pairs if why])
         self._seal_if_due(now_open)
         for arrived in late:
             self._judge(arrived)
+
+    def _tell(self, round_id: int, good: list[Arrived], bad: list[tuple[Arrived, str]]) -> None:
+        """Receipts for a batch whose sum is on the disk."""
+        for arrived in good:
+            receipt = Receipt(round_id, arrived.update.update_id.hex(), Verdict.FOLDED)
+            self._send(arrived.device, receipt)
+        for arrived, why in bad:
+            refused = RefusedUpdateError(Refusal.SEED, why)
+            self._refuse(round_id, arrived.device, arrived.update.update_id, refused)
 
     def _send(self, device: str, receipt: Receipt) -> None:
         self._publish(topics.receipt(device), write_receipt(receipt), retain=False)
