@@ -7,6 +7,8 @@ from couchside.benchmarks.page.report import (
     Delivery,
     DemoReport,
     Latency,
+    Learning,
+    LearningTv,
     Quality,
     Refusal,
     Release,
@@ -166,6 +168,31 @@ def delivery() -> Delivery:
     )
 
 
+def learning() -> Learning:
+    return Learning(
+        households=12,
+        real=3,
+        round_id=1,
+        parameters="projection",
+        uplink_bytes=18_210,
+        epsilon=5.2215,
+        delta=1e-6,
+        noise_multiplier=1.0,
+        count_sigma=4.2,
+        change_norm=0.079,
+        ndcg_before=0.1017,
+        ndcg_after=0.1181,
+        gain=Interval(0.0897, 0.1606, 0.2447),
+        users=816,
+        targets=2673,
+        tvs=tuple(
+            LearningTv(f"TV {n}", 50 + n, 71_315_456, 5.222, ("Gravity",), ("Argo", "Ted"))
+            for n in (1, 2, 3)
+        ),
+        server_rss=(("aggregator", 53_522_432), ("helper", 52_514_816)),
+    )
+
+
 def sample_report() -> DemoReport:
     wolf = film(18, ReasonCode.WATCHED, ("Gravity", "About Time"))
     return DemoReport(
@@ -220,6 +247,7 @@ def sample_report() -> DemoReport:
         ),
         sockets=Sockets(5, 2, 0),
         delivery=delivery(),
+        learning=learning(),
         parts=(Timed("compress", 133.3), Timed("load", 4.4), Timed("evening", 2.2)),
         facts=(("Processor", "An imaginary one"), ("Python", "3.11.2"), ("Recipe", "tv-small")),
     )

@@ -3,9 +3,10 @@
 The sample is compressed, its int8 Bundle installed on a TV with an empty history, films and a guide
 are loaded, a simulated household watches for an evening, and the shelf is shown before and after,
 with its reasons, sizes, quality, speed and memory. Then the Bundle is signed and travels over MQTT
-to three more TVs, a second release replaces it, and what a thief shows them is refused. The last
-line is the path of a page that tells all of it. Every number is measured in this very run; stages
-of the lab that are finished are kept.
+to three more TVs, a second release replaces it, and what a thief shows them is refused. At night
+the fleet learns: sealed Updates go up, only their sum is opened, a better Bundle comes down. The
+last line is the path of a page that tells all of it. Every number is measured in this very run;
+stages of the lab that are finished are kept.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from couchside.benchmarks import lab
 from couchside.benchmarks.board import read_board
 from couchside.benchmarks.delivery.journey import Journey
 from couchside.benchmarks.errors import BenchmarkError, ExitCode, UsageError
+from couchside.benchmarks.learning.night import Night
+from couchside.benchmarks.learning.panel import read_panel
 from couchside.benchmarks.page import terminal, words
 from couchside.benchmarks.page.answers import shown_shelf, shown_why
 from couchside.benchmarks.page.facts import run_facts
@@ -41,6 +44,7 @@ from couchside.benchmarks.tv.evening import (
 )
 from couchside.benchmarks.tv.process import TvProcess
 from couchside.compression.households import FAMILY, make_guide
+from couchside.compression.recipe import load_recipe
 from couchside.device import screen, strict
 from couchside.device.bundle import open_bundle
 from couchside.device.durable import write_durably
@@ -52,12 +56,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from couchside.benchmarks.lab import LabReport
-    from couchside.benchmarks.page.report import Delivery, Latency, ShownShelf, Why
+    from couchside.benchmarks.page.report import Delivery, Latency, Learning, ShownShelf, Why
     from couchside.device.bundle import Bundle
 
 FLAVOUR = "litert-int8"
 """What most TVs would take."""
-PARTS = 10
+PARTS = 13
+LEAST_COHORT = 500
+"""TVs below which nothing is unmasked, as everything ships; smaller recipes have fewer."""
 SEEDS = 4
 """Evenings to choose from, times the hours at which they may begin."""
 PERSONAL = (RowCode.FOR_YOU, RowCode.BECAUSE_YOU_WATCHED, RowCode.CONTINUE_WATCHING)
@@ -134,7 +140,7 @@ class Demo:
                 after, whys = self._after(couch, world)
             with story.part("Measure speed and memory"):
                 asked, measured = self._measure(tv, couch, world)
-        delivery = self._deliver(bundle)
+        delivery, learning = self._fleet(bundle)
         measured["gain_over_popularity"] = [100 * report.gain(FLAVOUR).low]
         demo = DemoReport(
             made_at=world.now,
@@ -156,6 +162,7 @@ class Demo:
             promises=_promises(measured, bundle.manifest.recipe),
             sockets=couch.sockets,
             delivery=delivery,
+            learning=learning,
             parts=tuple(story.timed),
             facts=run_facts(read_board(Path("/")), bundle, report),
         )
@@ -271,36 +278,68 @@ class Demo:
             "first_answer_cpu": [cpu_s],
         }
 
-    def _deliver(self, bundle: Bundle) -> Delivery:
-        story = self._story
-        with Journey(self._folder / "fleet", bundle) as journey:
-            with story.part("Sign the Bundle and let it travel to three TVs"):
-                with story.doing("couchside-cloud makes its keys; broker and TVs are switched on"):
-                    journey.begin()
-                story.say(f"  {journey.broker}; the TVs have a root of trust and no Bundle")
-                self._arrive(journey)
-                with story.doing("an app hands every TV its films"):
-                    journey.load(self._folder / "films.jsonl")
-            with story.part("A second release replaces it"):
-                self._arrive(journey)
-            with story.part("A thief owns the broker"):
-                for attack in (
-                    journey.show_old_head,
-                    journey.show_forged_head,
-                    journey.show_flipped_block,
-                ):
-                    with story.doing("he tampers; the TVs look"):
-                        refusal = attack()
-                    story.say(terminal.refusal(refusal))
-                story.say(
-                    "  The broker is cleaned, and what the cloud had signed meanwhile arrives"
-                )
-                self._arrive(journey, sign=False)
-            return journey.told()
+    def _fleet(self, bundle: Bundle) -> tuple[Delivery, Learning]:
+        panel = read_panel(load_recipe(self._options.recipe).data, bundle)
+        least = min(LEAST_COHORT, len(panel.homes))
+        with Journey(self._folder / "fleet", bundle, least_cohort=least) as journey:
+            self._deliver(journey)
+            learning = self._learn(Night(self._folder / "night", journey, panel), journey)
+            return journey.told(), learning
 
-    def _arrive(self, journey: Journey, *, sign: bool = True) -> None:
+    def _deliver(self, journey: Journey) -> None:
+        story = self._story
+        with story.part("Sign the Bundle and let it travel to three TVs"):
+            with story.doing("couchside-cloud makes its keys; broker and TVs are switched on"):
+                journey.begin()
+            story.say(f"  {journey.broker}; the TVs have a root of trust and no Bundle")
+            self._arrive(journey)
+            with story.doing("an app hands every TV its films"):
+                journey.load(self._folder / "films.jsonl")
+        with story.part("A second release replaces it"):
+            self._arrive(journey)
+        with story.part("A thief owns the broker"):
+            for attack in (
+                journey.show_old_head,
+                journey.show_forged_head,
+                journey.show_flipped_block,
+            ):
+                with story.doing("he tampers; the TVs look"):
+                    refusal = attack()
+                story.say(terminal.refusal(refusal))
+            story.say("  The broker is cleaned, and what the cloud had signed meanwhile arrives")
+            self._arrive(journey, sign=False)
+
+    def _learn(self, night: Night, journey: Journey) -> Learning:
+        """The night: TVs learn, a Round is summed, a new Bundle comes down."""
+        story = self._story
+        with story.part("The fleet learns: an open Round"):
+            lived = night.live()
+            story.say(
+                f"  {night.households:,} households of real ratings; {len(lived)} of them moved in "
+                f"with the TVs ({sum(lived)} events), the others are simulated"
+            )
+            with story.doing("consent given, TVs in standby: each learns and seals its Update"):
+                gathered = night.gather(story.say)
+            story.say(
+                f"  every Update {gathered.uplink_bytes:,} bytes, masked; each has its receipt"
+            )
+        with story.part("Only the sum is opened; the lab makes a Bundle of it"):
+            with story.doing("the helper adds its noise and unmasks the sum"):
+                closed = night.close()
+            story.say(
+                f"  {closed['folded']:,} TVs in the sum, ε = {closed['epsilon']:.2f} for each"
+            )
+            with story.doing("couchside-compress refresh: new user model, golden vectors, gate"):
+                new = night.refresh(self._out / "lab", self._out / "refreshed")
+        with story.part("A better Bundle comes down"):
+            self._arrive(journey, bundle=new)
+            learning = night.tell(gathered, new)
+            story.say(terminal.learning(learning))
+        return learning
+
+    def _arrive(self, journey: Journey, *, sign: bool = True, bundle: Path | None = None) -> None:
         with self._story.doing("couchside-cloud signs and publishes; every TV fetches and checks"):
-            release = journey.release(sign=sign)
+            release = journey.release(sign=sign, bundle=bundle)
         self._story.say(terminal.release(release))
 
     def _write(self, demo: DemoReport) -> Path:

@@ -36,12 +36,11 @@ class Cloud:
     """
 
     def __init__(self, folder: Path, broker: BrokerAddress) -> None:
-        self._folder, self._broker = folder, broker
+        self.folder, self._broker = folder, broker
 
     def keys(self) -> Path:
         """Make every key and an empty repository; the root of trust that TVs are built with."""
-        (root,) = self._run("keys").values()
-        return Path(root)
+        return Path(self.run("keys")["root for the TVs"])
 
     def sign(self, bundle: Path, version: int) -> dict[str, int]:
         """Sign a Bundle as a release; what it costs a TV that has nothing, by name of the figure.
@@ -49,14 +48,14 @@ class Cloud:
         Raises:
             BenchmarkError: ``couchside-cloud`` refuses; the message is its own.
         """
-        told: dict[str, Any] = self._run("release", str(bundle), "--as-version", str(version))
+        told: dict[str, Any] = self.run("release", str(bundle), "--as-version", str(version))
         (released,) = told.values()
         return dict(released)
 
     def publish(self) -> int:
         """Retain the newest release at the broker; bytes sent."""
         port = f"{self._broker.host}:{self._broker.port}"
-        return int(self._run("publish", before=("--broker", port))["bytes sent"])
+        return int(self.run("publish", before=("--broker", port))["bytes sent"])
 
     def head(self) -> bytes:
         """The signed head of the newest release, as everybody can read it at the broker."""
@@ -66,15 +65,24 @@ class Cloud:
         """Name and content of the first block that a TV fetches of the newest release."""
         (destination,) = self._repository.releases().values()
         name = destination.blocks[0]
-        return name, BlockStore(self._folder / "blocks").read(name)
+        return name, BlockStore(self.folder / "blocks").read(name)
 
     @property
     def _repository(self) -> Repository:
-        return Repository(self._folder, self._folder / "keys")
+        return Repository(self.folder, self.folder / "keys")
 
-    def _run(self, *arguments: str, before: tuple[str, ...] = ()) -> dict[str, Any]:
+    def run(self, *arguments: str, before: tuple[str, ...] = ()) -> dict[str, Any]:
+        """What ``couchside-cloud`` answers.
+
+        Args:
+            arguments: the command and its flags.
+            before: flags that come before the command.
+
+        Raises:
+            BenchmarkError: it refuses; the message is its own.
+        """
         module = "couchside.cloud_sync.cloud.cli"
-        flags = ("--repository", str(self._folder), "--json", *before)
+        flags = ("--repository", str(self.folder), "--json", *before)
         command = [sys.executable, "-m", module, *flags, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

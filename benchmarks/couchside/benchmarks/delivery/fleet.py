@@ -48,6 +48,16 @@ spool = "{folder}/spool"
 state = "{folder}/install"
 slots = "{folder}/slots"
 verdicts = "{folder}/state/verdicts.json"
+updates = "{folder}/updates"
+[limits]
+retry_s = 10.0
+"""
+DEVICE_SETTINGS = """\
+[paths]
+rounds = "{folder}/spool/rounds"
+updates = "{folder}/updates"
+[learning]
+least_cohort = {least_cohort}
 """
 
 
@@ -74,10 +84,18 @@ class FleetTv:
         root: the first root of trust.
         broker: where its releases come from.
         flavour: what it can run.
+        least_cohort: it takes part in no smaller Round.
     """
 
     def __init__(
-        self, name: str, folder: Path, root: Path, broker: BrokerAddress, flavour: str
+        self,
+        name: str,
+        folder: Path,
+        root: Path,
+        broker: BrokerAddress,
+        flavour: str,
+        *,
+        least_cohort: int = 500,
     ) -> None:
         folder.mkdir()
         self.name, self.folder = name, folder
@@ -85,7 +103,11 @@ class FleetTv:
         """Everything that its couchside-sync has told of releases, oldest first."""
         self.uplink: list[dict[str, Any]] = []
         """The same of Rounds and Updates."""
-        self.process = TvProcess(folder, slots=folder / "slots")
+        self.child_peak = 0
+        """Peak bytes of its learning child, once one has made an Update."""
+        (folder / "spool" / "rounds").mkdir(parents=True)
+        settings = DEVICE_SETTINGS.format(folder=folder, least_cohort=least_cohort)
+        self.process = TvProcess(folder, slots=folder / "slots", settings=settings)
         self._sync: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
         device = name.lower().replace(" ", "-")

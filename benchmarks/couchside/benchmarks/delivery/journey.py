@@ -11,11 +11,14 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from couchside.benchmarks.delivery.cloud import Cloud, Thief
+from couchside.benchmarks.delivery.cloud import CHANNEL, Cloud, Thief
 from couchside.benchmarks.delivery.fleet import FleetTv
 from couchside.benchmarks.errors import InvalidRunError
+from couchside.benchmarks.learning.servers import Servers
 from couchside.benchmarks.page.report import Arrival, Delivery, Refusal, Release
+from couchside.cloud_sync import topics
 from couchside.cloud_sync.broker import local_broker
+from couchside.cloud_sync.mqtt import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from couchside.benchmarks.delivery.fleet import Change
+    from couchside.cloud_sync.address import BrokerAddress
     from couchside.device.bundle import Bundle
 
 TVS = 3
@@ -39,13 +43,20 @@ class Journey:
         folder: empty and short-lived; its path is short, as sockets lie in it.
         bundle: what travels.
         tvs: how many TVs.
+        least_cohort: TVs below which helper and TVs let no sum be unmasked.
     """
 
-    def __init__(self, folder: Path, bundle: Bundle, tvs: int = TVS) -> None:
-        self._bundle, self._folder = bundle, folder
+    def __init__(
+        self, folder: Path, bundle: Bundle, tvs: int = TVS, *, least_cohort: int = 500
+    ) -> None:
+        self._bundle, self._folder, self.least_cohort = bundle, folder, least_cohort
         folder.mkdir(exist_ok=True)
         self._broker = local_broker(folder / "broker")
         self._cloud = Cloud(folder / "cloud", self._broker.address)
+        self.servers = Servers(
+            folder / "helper", self._cloud, self._broker.address, least_cohort=least_cohort
+        )
+        """Of learning together; not started yet."""
         self._thief = Thief(folder / "thief", self._broker.address)
         self._count, self._tvs = tvs, list[FleetTv]()
         self._first_head = b""
@@ -70,21 +81,59 @@ class Journey:
         """Name of the broker, and the protocol that it speaks."""
         return f"{self._broker.name}, MQTT {self._broker.address.protocol}"
 
+    @property
+    def tvs(self) -> list[FleetTv]:
+        """The TVs."""
+        return self._tvs
+
+    @property
+    def address(self) -> BrokerAddress:
+        """Where the broker is."""
+        return self._broker.address
+
+    @property
+    def released(self) -> Path:
+        """Folder of the newest release's Bundle, as it was signed."""
+        return self._cloud.folder / "rewritten" / f"{self._version}-{self._bundle.flavour}"
+
+    def round(self) -> bytes:
+        """The signed Round that the broker retains."""
+        session = Session(self._broker.address, "couchside-reader")
+        session.subscribe(topics.round_of(CHANNEL))
+        end = time.monotonic() + LIMIT_S
+        try:
+            while time.monotonic() < end:
+                for message in session.poll(POLL_S):
+                    return message.payload
+        finally:
+            session.close()
+        raise InvalidRunError("the broker retains no Round")
+
     def begin(self) -> None:
         """Make the keys, start the broker, and switch TVs on that know nothing but the root."""
         root = self._cloud.keys()
+        self.servers.introduce()  # before the first release: it tells TVs whom they learn with
         self._running.callback(self._broker.stop)
         self._broker.start()
+        self._running.enter_context(self.servers)
         for number in range(1, self._count + 1):
             folder = self._folder / f"tv-{number}"
-            tv = FleetTv(f"TV {number}", folder, root, self._broker.address, self._bundle.flavour)
+            tv = FleetTv(
+                f"TV {number}",
+                folder,
+                root,
+                self._broker.address,
+                self._bundle.flavour,
+                least_cohort=self.least_cohort,
+            )
             self._tvs.append(self._running.enter_context(tv))
             tv.follow()
 
-    def release(self, *, sign: bool = True) -> Release:
+    def release(self, *, sign: bool = True, bundle: Path | None = None) -> Release:
         """Sign the Bundle under the next version, publish it, and wait until every shelf has it.
 
         Args:
+            bundle: another one than the journey began with.
             sign: False where the next version was signed before, and only publishing is left.
 
         Raises:
@@ -93,7 +142,7 @@ class Journey:
         """
         version = self._version + 1
         if sign:
-            self._cost = self._cloud.sign(self._bundle.path, version)
+            self._cost = self._cloud.sign(bundle or self._bundle.path, version)
         cost = self._cost
         marks = {tv.name: len(tv.changes) for tv in self._tvs}
         before = {tv.name: tv.version for tv in self._tvs}

@@ -218,6 +218,61 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class LearningTv:
+    """A real TV in a Round."""
+
+    tv: str
+    events: int
+    """That its household left behind."""
+    child_peak_bytes: int
+    """Most resident memory of the learning child, which has ended."""
+    epsilon: float
+    """Of this TV's Updates in 365 days, by its own ledger."""
+    came: tuple[str, ...]
+    """Names that entered the row "for you" with the new Bundle."""
+    went: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """A Round, and the Bundle that came of it."""
+
+    households: int
+    """In the sum."""
+    real: int
+    """Of them with processes of their own."""
+    round_id: int
+    parameters: str
+    uplink_bytes: int
+    """Of one TV's Update."""
+    epsilon: float
+    delta: float
+    noise_multiplier: float
+    count_sigma: float
+    """Standard deviation of the noise on each title's count, in TVs."""
+    change_norm: float
+    """Of the parameters that the cloud changed."""
+    ndcg_before: float
+    ndcg_after: float
+    gain: Interval
+    """Relative, paired over users, on what was watched after the Round."""
+    users: int
+    targets: int
+    tvs: tuple[LearningTv, ...]
+    server_rss: tuple[tuple[str, int], ...]
+    """Peak resident bytes of helper and aggregator."""
+
+    @property
+    def words(self) -> str:
+        """What a person must know of the privacy of this very Round."""
+        return (
+            f"ε = {self.epsilon:.2f} at δ = {self.delta:g}; not private at this size: "
+            f"{self.households - self.real} of {self.households} TVs are simulated by one machine, "
+            f"which knows them all, and both servers run on it"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Timed:
     """A part of the demo and how long it took."""
 
@@ -257,6 +312,7 @@ class DemoReport:
     """Those that this run measured, beside their budgets."""
     sockets: Sockets
     delivery: Delivery
+    learning: Learning
     parts: tuple[Timed, ...]
     facts: tuple[tuple[str, str], ...]
     """What ran where: pairs of name and value."""

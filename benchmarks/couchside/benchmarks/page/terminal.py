@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from couchside.benchmarks.page.report import (
         Arrival,
         DemoReport,
+        Learning,
+        LearningTv,
         Refusal,
         Release,
         ShownCard,
@@ -66,6 +68,23 @@ def refusal(shown: Refusal) -> str:
         f"  {shown.attack}\n{told}\n    {words.count(shown.tvs, 'TV')} refused within "
         f"{words.span(shown.seconds)}; each still answers rows from version {shown.version}, "
         f"in {shown.rows_ms:.1f} ms at most"
+    )
+
+
+def learning(shown: Learning) -> str:
+    """What the Round gave, and what changed."""
+    judged = (
+        f"  NDCG@10 of the shown ranking on {shown.targets:,} titles that {shown.users:,} of these "
+        f"people watched later:\n    {shown.ndcg_before:.4f} before, {shown.ndcg_after:.4f} after, "
+        f"{words.change(shown.gain)}"
+    )
+    return "\n".join((judged, f"  {shown.words}", *map(_learner, shown.tvs)))
+
+
+def _learner(shown: LearningTv) -> str:
+    return (
+        f"  {shown.tv}: child {words.size(shown.child_peak_bytes)} at most, gone; "
+        f"came {', '.join(shown.came) or 'nothing'}; went {', '.join(shown.went) or 'nothing'}"
     )
 
 

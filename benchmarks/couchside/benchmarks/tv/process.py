@@ -37,10 +37,12 @@ class TvProcess:
     Args:
         folder: exists, is empty, and its path is short: a Unix socket's has 107 bytes at most.
         slots: where its Bundles lie; None for the daemon's own place in its state.
+        settings: of the daemon, TOML.
     """
 
-    def __init__(self, folder: Path, slots: Path | None = None) -> None:
+    def __init__(self, folder: Path, slots: Path | None = None, settings: str = "") -> None:
         self.folder = folder
+        self._settings = settings
         self._slots = slots or folder / "state" / "slots"
         self._process: subprocess.Popen[bytes] | None = None
         self._client: Client | None = None
@@ -157,6 +159,9 @@ class TvProcess:
     def _command(self, *arguments: str) -> list[str]:
         state, sock = self.folder / "state", self.folder / "rpc.sock"
         places = {"--state": state, "--socket": sock, "--slots": self._slots}
+        if self._settings:
+            places["--config"] = self.folder / "device.toml"
+            places["--config"].write_text(self._settings, encoding="utf-8")
         flags = [word for flag, path in places.items() for word in (flag, str(path))]
         return [sys.executable, "-c", ENTRY, *flags, *arguments]
 

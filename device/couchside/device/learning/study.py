@@ -145,8 +145,19 @@ def make_update(
     histories: Sequence[History],
     places: NDArray[np.int64],
     helper_key: bytes,
+    *,
+    student: Student | None = None,
 ) -> Sealed:
     """Learn, clip, round, mask and seal.
+
+    Args:
+        asked: the Round, verified.
+        order: with the household's consents.
+        bundle: the installed one.
+        histories: of the profiles that take part.
+        places: where in theta the Round's coordinates lie.
+        helper_key: for whom the seed is sealed; 32 bytes.
+        student: an opened one of this Bundle, where many TVs are simulated.
 
     Raises:
         UpdateError: the change is not finite.
@@ -156,7 +167,7 @@ def make_update(
     learned = Learned(np.array(bundle.tensor("theta"), np.float32), 0.0, 0.0)
     change = np.zeros(len(places), np.float64)
     if order.learn and asked.steps and len(places):
-        learned = _learn(asked, order, bundle, histories, rng)
+        learned = _learn(asked, order, student or Student(bundle), bundle, histories, rng)
         change = (learned.theta - np.asarray(bundle.tensor("theta")))[places].astype(np.float64)
     units = np.concatenate([
         _units(asked, change, rng),
@@ -172,11 +183,11 @@ def make_update(
 def _learn(
     asked: Round,
     order: UpdateOrder,
+    student: Student,
     bundle: Bundle,
     histories: Sequence[History],
     rng: np.random.Generator,
 ) -> Learned:
-    student = Student(bundle)
     chosen = [
         _newest(history, new) for history, new in zip(histories, order.new_steps, strict=True)
     ]
