@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from couchside.cloud_sync.errors import RoundError
-from couchside.cloud_sync.learning.aggregate import Accumulator, unmasked
 from couchside.cloud_sync.learning.journal import Journal
 from couchside.cloud_sync.learning.optimiser import stepped
 from couchside.cloud_sync.learning.rounds import Refusal, State, move
+from couchside.cloud_sync.learning.summing.aggregate import Accumulator, unmasked
 from couchside.device.errors import StoreError
 from couchside.device.learning import masking
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from couchside.cloud_sync.learning.helper import Policy, judge
 from couchside.cloud_sync.learning.identity import helper_keys
 from couchside.cloud_sync.learning.letters import Answer, Check, Sealed, Unmask
-from couchside.cloud_sync.learning.seeds import KEPT_S, SeedStore
+from couchside.cloud_sync.learning.unmasking.helper import Policy, judge
+from couchside.cloud_sync.learning.unmasking.seeds import KEPT_S, SeedStore
 from couchside.device.learning import masking
 from couchside.device.learning.round import FORMAT, PURPOSE, Round, write_round
 from couchside.device.learning.signed import sign

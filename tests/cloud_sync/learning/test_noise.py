@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from couchside.cloud_sync.learning.noise import discrete_gaussian
+from couchside.cloud_sync.learning.unmasking.noise import discrete_gaussian
 
 SIGMAS = (0.5, 1.0, 7.3, 378.0, 2000.0)
 

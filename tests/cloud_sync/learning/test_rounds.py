@@ -14,10 +14,10 @@ from simulators.learners import Crowd, Learner, LearningCloud
 
 from couchside.cloud_sync import topics
 from couchside.cloud_sync.errors import RoundError
-from couchside.cloud_sync.learning.aggregator import Aggregator
 from couchside.cloud_sync.learning.asking import ask_helper
 from couchside.cloud_sync.learning.journal import Journal
 from couchside.cloud_sync.learning.letters import Unmask
+from couchside.cloud_sync.learning.summing.aggregator import Aggregator
 from couchside.cloud_sync.mqtt import Session
 from couchside.device.bundle import open_bundle
 from couchside.device.learning.receipt import Verdict

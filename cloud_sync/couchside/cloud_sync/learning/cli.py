@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from couchside.cloud_sync import topics
 from couchside.cloud_sync.errors import BrokerError, RoundError
-from couchside.cloud_sync.learning.aggregator import Aggregator
 from couchside.cloud_sync.learning.asking import ask_helper
-from couchside.cloud_sync.learning.helper import LEAST_COHORT, Helper, Policy
 from couchside.cloud_sync.learning.identity import (
     helper_keys,
     public_key,
@@ -28,7 +26,9 @@ from couchside.cloud_sync.learning.identity import (
 from couchside.cloud_sync.learning.letters import Unmask
 from couchside.cloud_sync.learning.lifecycle import Rounds, epsilons
 from couchside.cloud_sync.learning.plan import Wish
-from couchside.cloud_sync.learning.seeds import SeedStore
+from couchside.cloud_sync.learning.summing.aggregator import Aggregator
+from couchside.cloud_sync.learning.unmasking.helper import LEAST_COHORT, Helper, Policy
+from couchside.cloud_sync.learning.unmasking.seeds import SeedStore
 from couchside.cloud_sync.mqtt import Session
 from couchside.device import strict
 

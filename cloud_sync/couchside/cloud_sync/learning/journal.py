@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from couchside.cloud_sync.errors import RoundError
-from couchside.cloud_sync.learning.aggregate import Accumulator
 from couchside.cloud_sync.learning.rounds import Refusal, State, move
+from couchside.cloud_sync.learning.summing.aggregate import Accumulator
 from couchside.device.errors import StoreError
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ import numpy as np
 
 from couchside.cloud_sync.errors import RoundError
 from couchside.cloud_sync.learning.accounting import amplified_epsilon
-from couchside.cloud_sync.learning.aggregate import unmasked
 from couchside.cloud_sync.learning.identity import (
     HELPER_FILE,
     AskingKeys,
@@ -29,6 +28,7 @@ from couchside.cloud_sync.learning.journal import Journal, Kept
 from couchside.cloud_sync.learning.optimiser import mean_change, stepped, title_counts
 from couchside.cloud_sync.learning.plan import Wish, plan_round
 from couchside.cloud_sync.learning.rounds import State, end_of
+from couchside.cloud_sync.learning.summing.aggregate import unmasked
 from couchside.device import strict
 from couchside.device.bundle import ParameterRecord, open_bundle
 from couchside.device.durable import write_bytes_durably, write_durably

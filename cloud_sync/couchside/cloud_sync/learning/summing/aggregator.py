@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Any
 
 from couchside.cloud_sync import topics
 from couchside.cloud_sync.errors import BrokerError, RoundError
-from couchside.cloud_sync.learning.intake import (
+from couchside.cloud_sync.learning.rounds import Refusal, State, is_due
+from couchside.cloud_sync.learning.summing.intake import (
     VERDICTS,
     Arrived,
     RefusedUpdateError,
     check_wanted,
     read_frame,
 )
-from couchside.cloud_sync.learning.rounds import Refusal, State, is_due
-from couchside.cloud_sync.learning.waiting import WaitingRoom
+from couchside.cloud_sync.learning.summing.waiting import WaitingRoom
 from couchside.device.learning.receipt import Receipt, Verdict, write_receipt
 from couchside.device.learning.round import Round, read_round
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from couchside.cloud_sync.learning.aggregate import Accumulator
     from couchside.cloud_sync.learning.identity import AskingKeys
     from couchside.cloud_sync.learning.journal import Journal, Kept
-    from couchside.cloud_sync.learning.waiting import Judged
+    from couchside.cloud_sync.learning.summing.aggregate import Accumulator
+    from couchside.cloud_sync.learning.summing.waiting import Judged
     from couchside.cloud_sync.mqtt import Session
 
 _log = logging.getLogger("couchside.aggregate")

@@ -25,7 +25,7 @@ from couchside.cloud_sync.learning.letters import (
     read_ask,
     write_answer,
 )
-from couchside.cloud_sync.learning.noise import SIGMAS, discrete_gaussian
+from couchside.cloud_sync.learning.unmasking.noise import SIGMAS, discrete_gaussian
 from couchside.device.errors import LearningError
 from couchside.device.learning.masking import mask, unseal
 from couchside.device.learning.round import Round, read_round
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from couchside.cloud_sync.learning.identity import HelperKeys
-    from couchside.cloud_sync.learning.seeds import SeedStore
+    from couchside.cloud_sync.learning.unmasking.seeds import SeedStore
     from couchside.cloud_sync.mqtt import Session
 
 _log = logging.getLogger("couchside.helper")

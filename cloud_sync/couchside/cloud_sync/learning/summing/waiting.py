@@ -16,7 +16,7 @@ from couchside.cloud_sync.learning.letters import BATCH, Check, Sealed, read_ans
 
 if TYPE_CHECKING:
     from couchside.cloud_sync.learning.identity import AskingKeys
-    from couchside.cloud_sync.learning.intake import Arrived
+    from couchside.cloud_sync.learning.summing.intake import Arrived
 
 _log = logging.getLogger("couchside.aggregate")
 

@@ -1,0 +1,1 @@
+"""The aggregator: sums masked Updates, and can open none."""
