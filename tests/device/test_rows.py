@@ -367,4 +367,5 @@ def test_diversity_picks_each_title_once_and_the_best_first(scores, k, weight):
     chosen = diversify(values, vectors, k=k, weight=weight)
     assert len(chosen) == len(set(chosen)) == min(k, len(values))
     if chosen and weight < 1.0:
-        assert values[chosen[0]] == pytest.approx(values.max())
+        # float32 can't tell scores apart that differ by less than this part of their spread.
+        assert values[chosen[0]] >= values.max() - 1e-6 * (values.max() - values.min())

@@ -20,6 +20,7 @@ from couchside.benchmarks.errors import ExitCode, UsageError
 from couchside.benchmarks.lab import read_lab_report
 from couchside.benchmarks.promises.budgets import Verdict, judge, read_promises
 from couchside.benchmarks.promises.daemon_run import make_stock, run_day
+from couchside.benchmarks.promises.learning_run import run_night
 from couchside.benchmarks.promises.peers import run_contests
 from couchside.benchmarks.promises.report import BenchReport, print_report
 from couchside.benchmarks.tv.process import TvProcess
@@ -106,7 +107,10 @@ def _run_days(bundle: Bundle, conditions: Conditions, runs: int) -> dict[str, tu
         folder = tempfile.TemporaryDirectory(prefix="couchside-")
         with folder as name, TvProcess(Path(name)) as tv:
             tv.install(bundle.path)
-            days.append(run_day(tv, stock, rows=conditions.rows, now=now))
+            day = run_day(tv, stock, rows=conditions.rows, now=now)
+        _tell(f"a TV's night, {number} of {runs}")
+        with tempfile.TemporaryDirectory(prefix="couchside-") as name:
+            days.append(day | run_night(bundle, stock, Path(name), now=now))
     return {name: tuple(day[name] for day in days) for name in days[0]}
 
 

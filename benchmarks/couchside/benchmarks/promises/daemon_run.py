@@ -93,8 +93,8 @@ def run_day(tv: TvProcess, stock: Stock, *, rows: int, now: float) -> dict[str, 
         InvalidRunError: the daemon did not do what it was asked.
     """
     tv.start()
-    load_s = _fill(tv, stock)
-    events_ms = _live_through(tv.client, _week(stock.films, now))
+    load_s = fill(tv, stock)
+    events_ms = live_through(tv.client, week(stock.films, now))
     calls = ask(tv, rows)
     memory = tv.memory()
     tv.stop()
@@ -133,7 +133,7 @@ def describe(calls: Sequence[Call]) -> dict[str, float]:
     return {name: nanoseconds / NS_PER_MS for name, nanoseconds in found.items()}
 
 
-def _fill(tv: TvProcess, stock: Stock) -> float:
+def fill(tv: TvProcess, stock: Stock) -> float:
     """Load both sources; seconds that it took."""
     films, guide = tv.folder / "films.jsonl", tv.folder / "guide.xml"
     films.write_text("".join(write_jsonl(stock.films)), encoding="utf-8")
@@ -149,12 +149,13 @@ def _fill(tv: TvProcess, stock: Stock) -> float:
     return seconds
 
 
-def _week(films: Sequence[Title], now: float) -> Iterable[ViewingEvent]:
+def week(films: Sequence[Title], now: float) -> Iterable[ViewingEvent]:
+    """What the family watched in the seven evenings before ``now``."""
     for days in range(EVENINGS, 0, -1):
         yield from evening(FAMILY, films, start=now - days * DAY, seed=days)
 
 
-def _live_through(client: Client, events: Iterable[ViewingEvent]) -> list[float]:
+def live_through(client: Client, events: Iterable[ViewingEvent]) -> list[float]:
     """Tell the TV, as its one household; milliseconds until each event was durable.
 
     Heartbeats, which gather in memory, are told but not counted.
@@ -185,14 +186,15 @@ def ask(tv: TvProcess, rows: int, **who: str) -> list[Call]:
             shown: Callable[[Any], bool] | None = None
             if number % EVENT_EVERY == 0:
                 half_seen, shown = _press_key(tv.client, shelf, half_seen, number, who)
-            shelf, call = _ask_once(tv, who)
+            shelf, call = ask_once(tv, who)
             missed = shown is not None and not shown(shelf)
             quiet = number % EVENT_EVERY >= EVENT_EVERY // 2
             calls.append(replace(call, missed=missed, quiet=quiet))
     return calls
 
 
-def _ask_once(tv: TvProcess, who: Mapping[str, str]) -> tuple[Any, Call]:
+def ask_once(tv: TvProcess, who: Mapping[str, str]) -> tuple[Any, Call]:
+    """One shelf, for ``profile_id`` in ``who`` or the household, and what it took."""
     waited, cpu = tv.waited_ns(), tv.cpu_ns()
     began = time.perf_counter_ns()
     shelf = tv.client.call("rows", **who)

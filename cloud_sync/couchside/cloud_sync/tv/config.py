@@ -32,7 +32,9 @@ class Paths:
     """The daemon's verdicts.json, read-only; empty if the installer may not read it."""
     updates: str = ""
     """The daemon's folder of sealed Updates (its paths.updates), read-only; empty: this TV does not
-    learn with others. Rounds and receipts go to rounds/ in the spool: the daemon's paths.rounds."""
+    learn with others."""
+    rounds: str = ""
+    """Where Rounds and receipts go: the daemon's paths.rounds; empty: rounds/ in the spool."""
     socket: str = ""
     """Unix socket behind which couchside-install runs as its own user; empty: sync starts it."""
 
@@ -85,7 +87,7 @@ class SyncConfig:
     @property
     def rounds(self) -> Path:
         """The Round and receipts as received."""
-        return Path(self.paths.spool) / "rounds"
+        return Path(self.paths.rounds) if self.paths.rounds else Path(self.paths.spool) / "rounds"
 
     @property
     def state(self) -> Path:

@@ -7,6 +7,7 @@ wakes up in 1970.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -40,11 +41,13 @@ class Floors:
 
     def __init__(self, file: Path) -> None:
         try:
+            # Its group may read the folder for the sake of the slots, but not what is in here.
+            os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(file, isolation_level=None, timeout=10.0)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
             self._migrate(file)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{file}: {error}; move it away to start without floors") from error
 
     def _migrate(self, file: Path) -> None:
