@@ -279,7 +279,7 @@ class Aggregator:
         try:
             self._session.publish(topic, payload, retain=retain)
         except BrokerError as error:
-            _log.info("%s: %s", topic, error)  # whatever it was, it is sent again when asked for
+            _log.debug("%s: %s", topic, error)  # whatever it was, it is sent again when asked for
 
     def _write_counters(self) -> None:
         for (round_id, refusal), number in self._refused.items():
