@@ -100,7 +100,7 @@ def test_demo_does_not_repeat_finished_stages(told: Told) -> None:
 
 
 def test_demo_shows_the_shelf_before_and_after_and_a_reason(told: Told) -> None:
-    before, after = told.text.split("[6/10]")
+    before, after = told.text.split("[6/13]")
     assert "Continue watching" not in before
     assert "For you" not in before
     assert "For you" in after
@@ -146,9 +146,11 @@ def test_shelf_survives_the_plug_being_pulled(told: Told) -> None:
 
 def test_bundle_of_the_demo_travels_and_a_second_release_replaces_it(told: Told) -> None:
     delivery: Any = told.report["delivery"]
-    first, second, third = delivery["releases"]
+    first, second, third, _ = delivery["releases"]
     bundle = told.out / "lab" / "bundles" / "litert-int8"
-    assert first["bundle_bytes"] == sum(file.stat().st_size for file in bundle.iterdir())
+    # The release adds to the manifest whom its TVs learn with.
+    made = sum(file.stat().st_size for file in bundle.iterdir())
+    assert made < first["bundle_bytes"] < made + 300
     for number, release in enumerate((first, second, third), start=1):
         assert [one["tv"] for one in release["arrivals"]] == ["TV 1", "TV 2", "TV 3"]
         assert {(one["before"], one["after"]) for one in release["arrivals"]} == {
@@ -162,6 +164,22 @@ def test_bundle_of_the_demo_travels_and_a_second_release_replaces_it(told: Told)
     for one in (*second["arrivals"], *third["arrivals"]):
         assert 0 < one["fetched"] < second["blocks"] / 2
         assert f"{one['bytes_in']:,} B in" in told.text
+
+
+def test_fleet_of_the_demo_learns_and_a_new_bundle_comes_down(told: Told) -> None:
+    learning: Any = told.report["learning"]
+    last: Any = told.report["delivery"]["releases"][-1]  # type: ignore[index]
+    assert {(one["before"], one["after"]) for one in last["arrivals"]} == {(3, 4)}
+    assert learning["households"] > learning["real"] == 3
+    assert learning["uplink_bytes"] <= 48_000
+    assert f"ε = {learning['epsilon']:.2f}" in told.text
+    assert "not private at this size" in told.text
+    assert f"{learning['ndcg_before']:.4f} before, {learning['ndcg_after']:.4f} after" in told.text
+    for tv in learning["tvs"]:
+        assert 20e6 < tv["child_peak_bytes"] < 100e6
+        assert tv["epsilon"] == pytest.approx(learning["epsilon"], abs=0.01)
+    page = (told.out / "couchside.html").read_text("utf-8")
+    assert f"{learning['ndcg_after']:.4f}" in page
 
 
 def test_thief_of_the_demo_is_refused_in_the_tvs_own_words(told: Told) -> None:
@@ -211,7 +229,7 @@ def test_demo_interrupted_in_front_of_the_tv_leaves_no_daemon_behind(
 ) -> None:
     shutil.copytree(compressed, tmp_path / "lab")
     child = start("--recipe", "tv-tiny", "--out", str(tmp_path), "--rows", "1000000")
-    read_until(child, b"[7/10]")
+    read_until(child, b"[7/13]")
     assert [line for line in living(child.pid) if "couchside.device" in line]
     os.killpg(child.pid, signal.SIGINT)
     text, _ = listen(child)
@@ -228,11 +246,27 @@ def test_demo_interrupted_on_the_bundles_way_leaves_no_process_behind(
     shutil.copytree(compressed, tmp_path / "lab")
     child = start("--recipe", "tv-tiny", "--out", str(tmp_path), "--rows", "50")
     read_until(child, b"nothing \xe2\x86\x92 1")
-    read_until(child, b"[9/10]")
+    read_until(child, b"[9/13]")
     there = "\n".join(living(child.pid))
     assert there.count("cloud_sync.tv.sync") >= 3
     assert there.count("couchside.device.daemon") >= 3
     (os.killpg if number is signal.SIGINT else os.kill)(child.pid, number)
+    text, _ = listen(child)
+    assert child.wait(30) == 130
+    assert "Traceback" not in text
+    assert not list(living(child.pid))
+
+
+def test_demo_interrupted_at_night_leaves_no_server_and_no_child_behind(
+    compressed: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(compressed, tmp_path / "lab")
+    child = start("--recipe", "tv-tiny", "--out", str(tmp_path), "--rows", "50")
+    read_until(child, b"Round 1 asks")
+    there = "\n".join(living(child.pid))
+    assert "helper --state" in there
+    assert "aggregate --channel" in there
+    os.killpg(child.pid, signal.SIGINT)
     text, _ = listen(child)
     assert child.wait(30) == 130
     assert "Traceback" not in text

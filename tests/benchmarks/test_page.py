@@ -169,7 +169,7 @@ def test_shelf_shows_every_card_in_its_row_with_its_reason(page: Page) -> None:
 
 
 def test_tables_carry_the_numbers_of_the_report(page: Page) -> None:
-    sizes, qualities, promises, latencies, _, parts = page.tables
+    sizes, qualities, promises, latencies, _, learners, parts = page.tables
     report = sample_report()
     assert [row[0] for row in sizes[1:]] == [size.name for size in report.sizes]
     assert sizes[4][2:] == [
@@ -183,6 +183,9 @@ def test_tables_carry_the_numbers_of_the_report(page: Page) -> None:
     assert [row[3] for row in promises[1:]] == ["pass", "miss", "pass"]
     assert latencies[1][1:] == ["1,000", "2.31", "4.56", "9.87"]
     assert latencies[2][1:] == ["61", "1.23", "–", "8.76"]
+    assert learners[1] == [
+        "TV 1", "51", "71.3 MB, then none", "5.22", "Gravity", "Argo, Ted",
+    ]  # fmt: skip
     assert parts[1] == ["compress", "2 min 13 s"]
 
 

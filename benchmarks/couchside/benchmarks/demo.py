@@ -318,8 +318,13 @@ class Demo:
                 f"  {night.households:,} households of real ratings; {len(lived)} of them moved in "
                 f"with the TVs ({sum(lived)} events), the others are simulated"
             )
+            asked = night.open()
+            story.say(
+                f"  Round {asked['round_id']} asks for {asked['coordinates']:,} values of "
+                f"{', '.join(asked['parameters'])} and counts of {asked['titles']:,} titles"
+            )
             with story.doing("consent given, TVs in standby: each learns and seals its Update"):
-                gathered = night.gather(story.say)
+                gathered = night.gather(asked)
             story.say(
                 f"  every Update {gathered.uplink_bytes:,} bytes, masked; each has its receipt"
             )

@@ -206,8 +206,8 @@ def test_round_without_noise_is_refused(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"coordinates": 200_000, "value_cap": 2, "scale": 1.0}, "fit no Update"),
-        ({"coordinates": 0, "titles": 9, "scale": 1e-6}, "no noise of sigma"),
+        ({"coordinates": 200_000, "value_cap": 2, "scale": 1.0}, "is more than 48000"),
+        ({"coordinates": 0, "titles": 9, "scale": 1e-6}, "nothing would be hidden"),
     ],
 )
 def test_round_that_no_helper_can_serve_is_refused(desk: Desk, change: dict, words: str) -> None:

@@ -15,8 +15,7 @@ from couchside.cloud_sync.learning.plan import CAP_GOOD, SPREAD, Wish, plan_roun
 from couchside.device.bundle import FileRecord, Manifest, ParameterRecord, TensorRecord
 from couchside.device.learning import privacy
 from couchside.device.learning.round import Round, contradiction
-from couchside.device.learning.spool import FRAME_BYTES
-from couchside.device.learning.update import frame_bytes
+from couchside.device.learning.spool import FRAME_BYTES, frame_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable

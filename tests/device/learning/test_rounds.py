@@ -58,8 +58,16 @@ def test_signature_for_another_purpose_does_not_count(trust):
     {
         "format": {"format": "couchside-round/9"},
         "seed": {"seed": "zz"},
+        "nothing would be hidden": {
+            "coordinates": 0,
+            "scale": 1e-6,
+            "titles": 9,
+            "title_weight": 0,
+        },
+        "weigh nothing": {"title_weight": 0},
+        "a frame of": {"titles": 30_000},
         "named twice": {"parameters": ("projection", "projection")},
-        "nothing": {"coordinates": 0, "titles": 0, "parameters": ()},
+        "asks for nothing": {"coordinates": 0, "titles": 0, "parameters": ()},
         "closes before": {"closes_at": 1},
         "above": {"cohort_least": 101},
         "wrap 16 bits": {"value_cap": 4000},

@@ -103,8 +103,6 @@ class FleetTv:
         """Everything that its couchside-sync has told of releases, oldest first."""
         self.uplink: list[dict[str, Any]] = []
         """The same of Rounds and Updates."""
-        self.child_peak = 0
-        """Peak bytes of its learning child, once one has made an Update."""
         (folder / "spool" / "rounds").mkdir(parents=True)
         settings = DEVICE_SETTINGS.format(folder=folder, least_cohort=least_cohort)
         self.process = TvProcess(folder, slots=folder / "slots", settings=settings)

@@ -73,6 +73,7 @@ class Night:
         count = len(journey.tvs)
         self._seats, self._others = by_news[:count], by_news[count:]
         self._before: list[list[str]] = []
+        self._peaks: dict[str, int] = {}
 
     @cached_property
     def _bundle(self) -> Bundle:
@@ -93,31 +94,38 @@ class Night:
         self._before = [_for_you(tv) for tv in self._journey.tvs]
         return lived
 
-    def gather(self, told: Callable[[str], None]) -> Gathered:
-        """Open a Round, let every TV learn, and wait for every receipt."""
+    def open(self) -> dict[str, Any]:
+        """Start the servers and open a Round; what couchside-cloud said of it."""
         servers = self._journey.servers
         servers.start()
         least = self._journey.least_cohort
         wish = ("--goal", str(self.households), "--least", str(least), *WISH)
-        asked = servers.open_round(self._start, *wish)
-        told(
-            f"  Round {asked['round_id']}: {asked['coordinates']:,} values of "
-            f"{', '.join(asked['parameters'])} and {asked['titles']:,} counts of titles"
-        )
+        return servers.open_round(self._start, *wish)
+
+    def gather(self, asked: dict[str, Any]) -> Gathered:
+        """Let every TV learn, and wait for every receipt."""
         for tv in self._journey.tvs:
             for purpose in ("learning", "popularity"):
                 tv.process.client.call("consent.set", purpose=purpose, granted=True)
             tv.process.client.call("device.state", standby=True, unmetered=True)
         raw = self._journey.round()
         frames = study_together(
-            self._pupils(), self._bundle, raw, _limits(least), processes=os.cpu_count() or 1
+            self._pupils(),
+            self._bundle,
+            raw,
+            _limits(self._journey.least_cohort),
+            processes=os.cpu_count() or 1,
         )
-        verdicts, _ = deliver(frames, int(asked["round_id"]), self._journey.address)
+        try:
+            verdicts, _ = deliver(frames, int(asked["round_id"]), self._journey.address)
+        except InvalidRunError as error:
+            raise InvalidRunError(f"{error}\n{self._journey.servers.logs()}") from error
         if verdicts != {"folded": len(frames)}:
             raise InvalidRunError(f"of {len(frames)} Updates became {verdicts}")
         self._wait(lambda: all(map(_folded, self._journey.tvs)), "an Update of every real TV")
+        self._peaks = {tv.name: _child_peak(tv) for tv in self._journey.tvs}
         learned = ", ".join(asked["parameters"])
-        return Gathered(learned, len(frames[0][2]), servers.peak_rss())
+        return Gathered(learned, len(frames[0][2]), self._journey.servers.peak_rss())
 
     def close(self) -> dict[str, Any]:
         """Seal, have the helper unmask the sum with its noise, and write the result."""
@@ -194,7 +202,7 @@ class Night:
                 LearningTv(
                     tv.name,
                     len(home.events[-self._bundle.model.history_length :]),
-                    tv.child_peak,
+                    self._peaks[tv.name],
                     float(status["epsilon_this_year"]),
                     tuple(name for name in new if name not in old)[:NAMED],
                     tuple(name for name in old if name not in new)[:NAMED],
@@ -222,9 +230,11 @@ def _folded(tv: FleetTv) -> bool:
     status = tv.process.client.call("learning.status")
     if status["last_outcome"] == "refused":
         raise InvalidRunError(f"{tv.name}: {status['last_why']}")
-    if status["last_outcome"] == "update":
-        tv.child_peak = int(status["last_peak_rss_bytes"])
     return bool(status["last_verdict"] == "folded")
+
+
+def _child_peak(tv: FleetTv) -> int:
+    return int(tv.process.client.call("learning.status")["child_peak_rss_bytes"])
 
 
 def _for_you(tv: FleetTv) -> list[str]:

@@ -95,12 +95,18 @@ class Servers:
         """
         for name, server in self._processes.items():
             if server.poll() is not None:
-                log = (self._folder / f"{name}.log").read_text(errors="replace")[-1500:]
-                raise InvalidRunError(f"the {name} ended ({server.returncode}):\n{log}")
+                raise InvalidRunError(f"the {name} ended ({server.returncode}):\n{self.logs()}")
         return {
             name: memory(Path(f"/proc/{server.pid}/status"))["peak_rss_bytes"]
             for name, server in self._processes.items()
         }
+
+    def logs(self) -> str:
+        """The end of what each server has said."""
+        return "\n".join(
+            f"{name}: {(self._folder / f'{name}.log').read_text(errors='replace')[-1500:]}"
+            for name in self._processes
+        )
 
     def _start(self, name: str, *arguments: str) -> None:
         command = [sys.executable, "-m", MODULE, "--broker", self._broker, *arguments]

@@ -262,15 +262,6 @@ class Learning:
     server_rss: tuple[tuple[str, int], ...]
     """Peak resident bytes of helper and aggregator."""
 
-    @property
-    def words(self) -> str:
-        """What a person must know of the privacy of this very Round."""
-        return (
-            f"ε = {self.epsilon:.2f} at δ = {self.delta:g}; not private at this size: "
-            f"{self.households - self.real} of {self.households} TVs are simulated by one machine, "
-            f"which knows them all, and both servers run on it"
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Timed:

@@ -78,7 +78,7 @@ def learning(shown: Learning) -> str:
         f"people watched later:\n    {shown.ndcg_before:.4f} before, {shown.ndcg_after:.4f} after, "
         f"{words.change(shown.gain)}"
     )
-    return "\n".join((judged, f"  {shown.words}", *map(_learner, shown.tvs)))
+    return "\n".join((judged, f"  {words.privacy(shown)}", *map(_learner, shown.tvs)))
 
 
 def _learner(shown: LearningTv) -> str:

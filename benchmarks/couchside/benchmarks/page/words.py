@@ -11,7 +11,14 @@ from couchside.device.records import ReasonCode
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from couchside.benchmarks.page.report import Arrival, Release, Scene, ShownCard, ShownRow
+    from couchside.benchmarks.page.report import (
+        Arrival,
+        Learning,
+        Release,
+        Scene,
+        ShownCard,
+        ShownRow,
+    )
     from couchside.device.quality import Interval
     from couchside.device.records import RowCode
 
@@ -175,3 +182,20 @@ def measured(value: float, unit: str) -> str:
     """A number with as many digits as mean something, and its unit."""
     digits = 2 if abs(value) < 10 else 1
     return f"{value:,.{digits}f} {unit}".replace("-", "−")
+
+
+def privacy(learning: Learning) -> str:
+    """What a person must know of the privacy of a Round in a demo."""
+    simulated = learning.households - learning.real
+    return (
+        f"ε = {learning.epsilon:.2f} at δ = {power(learning.delta)}; not private at this size: "
+        f"{simulated} of {learning.households} TVs are simulated by one machine, which knows them "
+        f"all, and both servers run on it"
+    )
+
+
+def power(value: float) -> str:
+    """A small number as people write it, such as 10⁻⁶."""
+    digits, exponent = f"{value:.0e}".split("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{raised}" if digits == "1" else f"{digits} · 10{raised}"

@@ -6,6 +6,7 @@ its child is at work alternate with stretches while it is not, so that both see 
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import shutil
 import time
@@ -93,11 +94,11 @@ def run_night(bundle: Bundle, stock: Stock, folder: Path, *, now: float) -> dict
         live_through(tv.client, week(stock.films, now))
         for purpose in ("learning", "popularity"):
             tv.client.call("consent.set", purpose=purpose, granted=True)
-        learning, idle = _alternate(tv, cloud, spool)
+        learning, idle = _alternate(tv, stock, cloud, spool)
         status = tv.client.call("learning.status")
         frame = spool.read_update(spool.queued()[0]) or b""
         return {
-            "learn_child_peak": status["last_peak_rss_bytes"] / MB,
+            "learn_child_peak": status["child_peak_rss_bytes"] / MB,
             "learn_left_behind": float(len(_children(tv.pid))),
             "uplink_frame": len(frame) / 1e3,
             "rows_p99_learning": _p99([call.wall for call in learning]) / 1e6,
@@ -109,12 +110,17 @@ def run_night(bundle: Bundle, stock: Stock, folder: Path, *, now: float) -> dict
         }
 
 
-def _alternate(tv: TvProcess, cloud: Cloud, spool: Spool) -> tuple[list[Call], list[Call]]:
+def _alternate(
+    tv: TvProcess, stock: Stock, cloud: Cloud, spool: Spool
+) -> tuple[list[Call], list[Call]]:
     """Calls while a child is at work, and as many while none is."""
     learning: list[Call] = []
     idle: list[Call] = []
     for night in range(1, NIGHTS + 1):
         tv.client.call("device.state", standby=False)
+        _watch_something_new(
+            tv, stock.films[-night].title_id, night
+        )  # or there is nothing to learn
         spool.put_round(cloud.round(night))
         tv.client.call("device.state", standby=True, unmetered=True)
         child = _wait_for_child(tv)
@@ -131,6 +137,10 @@ def _alternate(tv: TvProcess, cloud: Cloud, spool: Spool) -> tuple[list[Call], l
     raise InvalidRunError(f"{NIGHTS} Rounds gave {len(learning)} calls while a child learned")
 
 
+def _watch_something_new(tv: TvProcess, title_id: str, night: int) -> None:
+    tv.client.call("event", event_id=f"night-{night}", title_id=title_id, kind="complete")
+
+
 def _wait_for_child(tv: TvProcess) -> int:
     end = time.monotonic() + START_S
     while time.monotonic() < end:
@@ -142,11 +152,10 @@ def _wait_for_child(tv: TvProcess) -> int:
 
 
 def _children(pid: int) -> list[int]:
-    found = [
-        int(child)
-        for task in Path(f"/proc/{pid}/task").iterdir()
-        for child in (task / "children").read_text(encoding="ascii").split()
-    ]
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # a thread that just ended
+            found += map(int, (task / "children").read_text(encoding="ascii").split())
     return [child for child in found if _is_alive(child)]
 
 

@@ -13,10 +13,10 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from couchside.cloud_sync.database import open_database
 from couchside.cloud_sync.errors import RoundError
 from couchside.cloud_sync.learning.rounds import Refusal, State, move
 from couchside.cloud_sync.learning.summing.aggregate import Accumulator
-from couchside.device.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -64,23 +64,9 @@ class Journal:
     """
 
     def __init__(self, file: Path) -> None:
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(file, isolation_level=None, timeout=10.0)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._migrate(file)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"{file}: {error}; move it away to start without Rounds") from error
-
-    def _migrate(self, file: Path) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise StoreError(f"{file}: version {version}, this software knows {SCHEMA_VERSION}")
-        if version == 0:
-            self._db.executescript(
-                f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )
+        self._db = open_database(
+            file, SCHEMA, SCHEMA_VERSION, otherwise="move it away to start without Rounds"
+        )
 
     def close(self) -> None:
         """Close the database."""

@@ -22,9 +22,8 @@ from couchside.cloud_sync.errors import LetterError
 from couchside.cloud_sync.topics import LETTER_BYTES, is_name
 from couchside.device import strict
 from couchside.device.errors import LearningError
-from couchside.device.learning.masking import SEALED_BYTES
 from couchside.device.learning.signed import sign, verified
-from couchside.device.learning.spool import ID_BYTES, ROUND_BYTES
+from couchside.device.learning.spool import ID_BYTES, ROUND_BYTES, SEALED_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

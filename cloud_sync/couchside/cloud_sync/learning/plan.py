@@ -16,8 +16,7 @@ from couchside.cloud_sync.errors import RoundError
 from couchside.cloud_sync.learning.letters import SET
 from couchside.device.learning import privacy
 from couchside.device.learning.round import FORMAT, THETA_FILE, Round, contradiction
-from couchside.device.learning.spool import FRAME_BYTES
-from couchside.device.learning.update import frame_bytes
+from couchside.device.learning.spool import FRAME_BYTES, frame_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

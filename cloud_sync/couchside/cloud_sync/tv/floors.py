@@ -7,11 +7,9 @@ wakes up in 1970.
 
 from __future__ import annotations
 
-import os
-import sqlite3
 from typing import TYPE_CHECKING
 
-from couchside.device.errors import StoreError
+from couchside.cloud_sync.database import open_database
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,24 +38,10 @@ class Floors:
     """
 
     def __init__(self, file: Path) -> None:
-        try:
-            # Its group may read the folder for the sake of the slots, but not what is in here.
-            os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(file, isolation_level=None, timeout=10.0)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._migrate(file)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"{file}: {error}; move it away to start without floors") from error
-
-    def _migrate(self, file: Path) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise StoreError(f"{file}: version {version}, this software knows {SCHEMA_VERSION}")
-        if version == 0:
-            self._db.executescript(
-                f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )
+        # Private: the installer's group may read the folder, for the sake of the slots.
+        self._db = open_database(
+            file, SCHEMA, SCHEMA_VERSION, otherwise="move it away to start without floors"
+        )
 
     def close(self) -> None:
         """Close the database."""

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from couchside.device.errors import LearningError
+from couchside.device.learning.spool import SEALED_BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEED_BYTES = 32
-SEALED_BYTES = 80
-"""Encapsulated key 32, seed 32, tag 16."""
 
 
 def mask(seed: bytes, n: int) -> NDArray[np.uint16]:

@@ -80,8 +80,10 @@ def read_result(folder: Path) -> tuple[RoundResult, NDArray[np.float32], NDArray
         raise LearningError(
             f"{folder}: {error.strerror}; a Round's result is made by: couchside-cloud round close"
         ) from error
+    if len(raw) > RESULT_BYTES:
+        raise LearningError(f"{folder / RESULT_FILE}: {len(raw)} bytes are too many for a result")
     try:
-        result = strict.from_json(RoundResult, strict.loads(raw[: RESULT_BYTES + 1]))
+        result = strict.from_json(RoundResult, strict.loads(raw))
     except strict.StrictError as error:
         raise LearningError(f"{folder / RESULT_FILE}: {error}") from error
     if result.format != FORMAT:

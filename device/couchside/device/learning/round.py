@@ -24,7 +24,7 @@ from couchside.device import strict
 from couchside.device.errors import RoundRefusedError
 from couchside.device.learning import privacy
 from couchside.device.learning.signed import verified
-from couchside.device.learning.spool import ROUND_BYTES
+from couchside.device.learning.spool import FRAME_BYTES, ROUND_BYTES, frame_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +39,8 @@ CLIP_MOST = 4.0
 """No Round may ask for a change of the parameters longer than this."""
 NOISE_LEAST = 0.3
 """No Round may add less noise than this multiple of what one TV can change in the sum."""
+SIGMA_LEAST = 0.5
+"""Units: below it discrete noise is mostly zero, whatever its multiplier."""
 STEPS_MOST = 64
 THETA_FILE = "theta.bin"
 
@@ -216,7 +218,13 @@ def contradiction(value: Round) -> str:
     for name, most in sums.items():
         if value.cohort_most * most > room:
             return f"{value.cohort_most} TVs of {name} {most} and the noise would wrap 16 bits"
+    frame = frame_bytes(value.values)
     facts = {
+        f"a frame of {frame} bytes is more than {FRAME_BYTES}": frame <= FRAME_BYTES,
+        f"σ is {value.sigma:.3g} units, so that nothing would be hidden": value.sigma
+        >= SIGMA_LEAST,
+        "titles are counted that weigh nothing": not value.titles
+        or min(value.title_weight, value.title_cap) > 0,
         "format is unknown": value.format == FORMAT,
         "seed is not 32 bytes": len(value.seed) == 64 and _is_hex(value.seed),
         "a parameter is named twice": len(set(value.parameters)) == len(value.parameters),

@@ -23,6 +23,9 @@ ROUND_BYTES = 8 * 1024
 """Most bytes of a signed Round; ours have 1."""
 FRAME_BYTES = 48_000
 """Most bytes of a frame: it must fit one message, and a household's uplink."""
+HEADER_BYTES = 64
+SEALED_BYTES = 80
+"""Of the seed: encapsulated key 32, seed 32, tag 16."""
 ID_BYTES = 16
 ROUND_FILE = "round"
 UPDATE_SUFFIX, RECEIPT_SUFFIX = ".update", ".receipt"
@@ -90,6 +93,11 @@ class Spool:
         """Drop receipts whose Updates are gone."""
         for update_id in set(_names(self.rounds, RECEIPT_SUFFIX)) - set(self.queued()):
             (self.rounds / f"{update_id}{RECEIPT_SUFFIX}").unlink(missing_ok=True)
+
+
+def frame_bytes(n: int) -> int:
+    """Size of a frame of n values."""
+    return HEADER_BYTES + SEALED_BYTES + 2 * n
 
 
 def round_id_of(frame: bytes) -> int:

@@ -111,9 +111,11 @@ class Tutor:
         self._idle = Idleness()
         self._child: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
-        self._settled: dict[str, str] = {}
+        self._settled: set[str] = set()
+        self._taken_part: set[str] = set()
         self._failures: dict[str, int] = {}
         self._stopped = False
+        self._peak = 0
         self.last: Answer | None = None
         """The last answer of a child."""
 
@@ -181,7 +183,7 @@ class Tutor:
             "personal": sorted(name for name, (_, values) in personal.items() if len(values)),
             "last_outcome": self.last.outcome if self.last else "",
             "last_why": self.last.why if self.last else "",
-            "last_peak_rss_bytes": self.last.peak_rss_bytes if self.last else 0,
+            "child_peak_rss_bytes": self._peak,
         }
 
     def stop(self) -> None:
@@ -216,7 +218,8 @@ class Tutor:
             grown = [one for one in moment.members.values() if one.profile.max_maturity is None]
             order = self._update_order(raw, grown)
             name = _name(raw, order.new_steps)
-            if name not in self._settled and self._failures.get(name, 0) < FAILURES:
+            settled = name in self._settled or _round_of(name) in self._taken_part
+            if not settled and self._failures.get(name, 0) < FAILURES:
                 return self._plan(name, moment, grown, update=order)
         due = self._due_for_personal(moment) if settings.personal else []
         if due and self._failures.get(PERSONAL, 0) < FAILURES:
@@ -317,7 +320,7 @@ class Tutor:
         if answer is None:
             self._failures[name] = self._failures.get(name, 0) + 1
             return
-        self.last = answer
+        self.last, self._peak = answer, max(self._peak, answer.peak_rss_bytes)
         try:
             if answer.outcome == "personal":
                 self._household.learned(
@@ -325,9 +328,9 @@ class Tutor:
                 )
             elif answer.outcome == "update":
                 self._let_leave(answer, arrays[0].tobytes(), plan.sequence)
-                self._settled[name] = "this TV has taken part"
+                self._taken_part.add(_round_of(name))
             else:
-                self._settled[name] = answer.why
+                self._settled.add(name)
                 level = logging.WARNING if answer.outcome == "refused" else logging.INFO
                 _log.log(level, "Round: %s: %s", answer.outcome, answer.why)
         except (sqlite3.Error, OSError) as error:
@@ -365,8 +368,12 @@ def _history(member: Member, catalogue: Catalogue) -> History:
 
 
 def _name(raw: bytes, new_steps: Sequence[int]) -> str:
-    """Names a lesson: the same Round is worth another look when there is more to learn from."""
-    return hashlib.sha256(raw + repr(list(new_steps)).encode()).hexdigest()
+    """Names a lesson: a Round sat out is worth another look when there is more to learn from."""
+    return f"{hashlib.sha256(raw).hexdigest()} {sum(new_steps)}"
+
+
+def _round_of(name: str) -> str:
+    return name.partition(" ")[0]
 
 
 def _ask(child: subprocess.Popen[bytes], plan: Plan) -> tuple[Answer | None, list[NDArray[Any]]]:

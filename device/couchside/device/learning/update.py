@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from couchside.device.errors import UpdateError
-from couchside.device.learning.masking import SEALED_BYTES
-from couchside.device.learning.spool import FRAME_BYTES, ID_BYTES
+from couchside.device.learning.spool import FRAME_BYTES, ID_BYTES, SEALED_BYTES, frame_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,11 +46,6 @@ class Update:
     """The seed of the mask, for the helper's eyes only."""
     values: NDArray[np.uint16]
     """[n], masked."""
-
-
-def frame_bytes(n: int) -> int:
-    """Size of a frame of n values."""
-    return HEADER.size + SEALED_BYTES + 2 * n
 
 
 def seal_context(round_id: int, update_id: bytes) -> bytes:

@@ -25,12 +25,11 @@ from couchside.cloud_sync.learning.letters import (
     read_ask,
     write_answer,
 )
-from couchside.cloud_sync.learning.unmasking.noise import SIGMAS, discrete_gaussian
+from couchside.cloud_sync.learning.unmasking.noise import discrete_gaussian
 from couchside.device.errors import LearningError
 from couchside.device.learning.masking import mask, unseal
 from couchside.device.learning.round import Round, read_round
-from couchside.device.learning.spool import FRAME_BYTES
-from couchside.device.learning.update import frame_bytes, seal_context
+from couchside.device.learning.update import seal_context
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,20 +59,11 @@ def judge(ask: Check | Unmask, policy: Policy, keys: HelperKeys, store: SeedStor
     """The helper's answer to a letter that was signed as it should be; its ``of`` is left empty."""
     try:
         asked = read_round(ask.signed_round, policy.rounds_keys)
-        _check_size(asked)
         if isinstance(ask, Check):
             return Answer("", "", verdicts=_checked(ask, asked, keys, store))
         return Answer("", "", masks=_unmasked(ask, asked, policy, store))
     except (LearningError, RoundError) as error:
         return Answer("", str(error))
-
-
-def _check_size(asked: Round) -> None:
-    """What no TV could send, no helper need unmask."""
-    if frame_bytes(asked.values) > FRAME_BYTES:
-        raise RoundError(f"round {asked.round_id}: {asked.values} values fit no Update")
-    if not SIGMAS[0] <= asked.sigma <= SIGMAS[1]:
-        raise RoundError(f"round {asked.round_id}: no noise of sigma {asked.sigma:g} is drawn here")
 
 
 def _checked(ask: Check, asked: Round, keys: HelperKeys, store: SeedStore) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ import hashlib
 import sqlite3
 from typing import TYPE_CHECKING
 
+from couchside.cloud_sync.database import open_database
 from couchside.cloud_sync.errors import RoundError
-from couchside.device.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,26 +46,13 @@ class SeedStore:
     """
 
     def __init__(self, file: Path) -> None:
-        try:
-            file.touch(mode=0o600)
-            self._db = sqlite3.connect(file, isolation_level=None, timeout=10.0)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA secure_delete=ON")
-            self._migrate(file)
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(
-                f"{file}: {error}; without it open Rounds can't be unmasked, abandon them"
-            ) from error
-
-    def _migrate(self, file: Path) -> None:
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version > SCHEMA_VERSION:
-            raise StoreError(f"{file}: version {version}, this software knows {SCHEMA_VERSION}")
-        if version == 0:
-            self._db.executescript(
-                f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )
+        self._db = open_database(
+            file,
+            SCHEMA,
+            SCHEMA_VERSION,
+            otherwise="without it open Rounds can't be unmasked, abandon them",
+            secure_delete=True,
+        )
 
     def close(self) -> None:
         """Close the database."""
