@@ -90,8 +90,10 @@ def test_rejected_and_unknown_titles_are_never_predicted(trust):
     np.testing.assert_allclose(feeds["delta"][0, at], one.vectors[6])
 
 
-def test_learning_lowers_the_loss_and_moves_only_what_it_may(trust):
-    bundle, one = trust.bundle, history(trust.bundle)
+@pytest.mark.parametrize("flavour", ["litert-int8", "onnx-int8"])
+def test_learning_lowers_the_loss_and_moves_only_what_it_may(bundles, flavour):
+    bundle = open_bundle(bundles / flavour)
+    one = history(bundle)
     batches = ExampleMaker(bundle, np.random.default_rng(0)).batches([one], [every_step(one)])
     student = study.Student(bundle)
     places = bundle.manifest.personal_places()

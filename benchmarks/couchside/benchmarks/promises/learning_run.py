@@ -39,8 +39,8 @@ updates = "{folder}/updates"
 most_epsilon = 1000.0
 personal = false
 """
-WISH = Wish(steps=64, noise=1.0, new_events=0, spread_s=0.0)
-"""As many steps as a Round may ask for: a child that is at work for a while."""
+WISH = Wish(learn=("all",), steps=64, noise=1.0, new_events=1, spread_s=0.0)
+"""As many steps and values as a Round may ask for: the longest lesson, the largest frame."""
 CALLS = 1000
 """Of ``rows`` while a child learns: a p99 needs as many."""
 NIGHTS = 60
