@@ -31,8 +31,8 @@ fix: $(READY)       ## what can be mended without thought
 	@$(BIN)/ruff format . ; $(BIN)/ruff check --fix .
 
 bench: $(READY)     ## measured beside budget, in build/bench.json
-	@$(BIN)/couchside-compress tv-small --out $(DEMO)
-	@$(BIN)/python -m couchside.benchmarks.promises.bench $(DEMO)/bundles --json build/bench.json
+	@$(BIN)/couchside-compress tv-small --out $(DEMO)/lab
+	@$(BIN)/python -m couchside.benchmarks.promises.bench $(DEMO)/lab/bundles --json build/bench.json
 
 clean:              ## everything that can be made again, but the environment
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -259,7 +259,7 @@ def test_shelf_is_answered_while_a_child_learns(tv, trust, spool, films):
 
 
 def test_personal_values_survive_a_restart_and_go_with_forget(start_tv, load_films, trust, films):
-    tv = start_tv(settings=LAB + "personal_steps = 20\n")
+    tv = start_tv(settings=LAB + "personal = true\npersonal_steps = 20\n")
     load_films(tv)
     watch(tv, films, 12)
     sleep(tv)
@@ -274,9 +274,7 @@ def test_personal_values_survive_a_restart_and_go_with_forget(start_tv, load_fil
     assert status(tv)["personal"] == []
 
 
-def test_personal_learning_can_be_turned_off(start_tv, load_films, films):
-    tv = start_tv(settings=LAB + "personal = false\n")
-    load_films(tv)
+def test_nothing_personal_is_learned_as_it_ships(tv, films):
     watch(tv, films, 12)
     sleep(tv)
     assert not status(tv)["busy"]

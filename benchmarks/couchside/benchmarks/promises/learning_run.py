@@ -37,7 +37,6 @@ rounds = "{folder}/rounds"
 updates = "{folder}/updates"
 [learning]
 most_epsilon = 1000.0
-personal = false
 """
 WISH = Wish(learn=("all",), steps=64, noise=1.0, new_events=1, spread_s=0.0)
 """As many steps and values as a Round may ask for: the longest lesson, the largest frame."""
