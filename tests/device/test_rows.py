@@ -187,6 +187,11 @@ def test_a_series_that_is_caught_up_shows_nothing_until_a_new_episode_comes():
     assert row(shelf(catalogue(episodes(3)), seen), RowCode.CONTINUE_WATCHING) == [2]
 
 
+def test_a_finished_episode_does_not_bring_one_that_was_disliked():
+    seen = [event("show-e2", "dislike"), event("show-e1", "complete")]
+    assert row(shelf(catalogue(episodes(3)), seen), RowCode.CONTINUE_WATCHING) == []
+
+
 def test_a_dismissed_card_stays_away_until_the_series_is_played_again():
     titles = catalogue(episodes(3))
     dismissed = [event("show-e1", "complete"), event("show-e2", "dismiss")]

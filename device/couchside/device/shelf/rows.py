@@ -180,7 +180,7 @@ class Shelf:
         if following is None:
             return None
         seen = self.viewer.viewings.get(self.catalogue.title_ids[following])
-        if seen is not None and seen.finished:
+        if seen is not None and (seen.finished or seen.opinion is EventKind.DISLIKE):
             return None
         progress = seen.fraction if seen is not None and seen.started else None
         evidence = (viewing.title_id,) if self._fence[row] else ()
