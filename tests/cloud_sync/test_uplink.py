@@ -167,6 +167,16 @@ def test_round_comes_into_the_spool_and_goes_when_it_is_closed(sync, cloud_end):
     assert sync.told("round") == ["open", "none"]
 
 
+@pytest.mark.parametrize("spread", ["1" + "0" * 400, '"nan"', "-5", "1e9", "[]", "true"])
+def test_round_of_nonsense_neither_ends_sync_nor_delays_an_update(sync, cloud_end, spread):
+    cloud_end.say(
+        topics.round_of("stable"), bytes(64) + b'{"spread_s": %s}' % spread.encode(), retain=True
+    )
+    until(sync.spool.round, "the Round")
+    sync.spool.put_update(NAME, FRAME)
+    until(lambda: cloud_end.came, "the Update")
+
+
 def test_frame_that_is_none_of_ours_is_never_sent(sync, cloud_end):
     sync.spool.updates.mkdir()
     (sync.spool.updates / f"{OTHER}.update").write_bytes(bytes(FRAME_BYTES + 1))

@@ -166,7 +166,7 @@ class Daemon:
         tick = min(filter(None, (TICK_S, watchdog_s, self._config.history.buffer_s)))
         flushed = time.monotonic()
         while not replaced():
-            look()
+            _try_look(look)
             came = signal.sigtimedwait((*STOP_SIGNALS, MOVED), tick)
             if came is not None and came.si_signo in STOP_SIGNALS:
                 return
@@ -234,6 +234,13 @@ def _adopt_aside(library: Library) -> None:
     """Fit the cached titles to a new Bundle beside answering: it may take seconds."""
     if not library.belongs:
         threading.Thread(target=library.adopt, name="adopt", daemon=True).start()
+
+
+def _try_look(look: Callable[[], None]) -> None:
+    try:
+        look()
+    except (sqlite3.Error, OSError) as error:
+        _log.warning("nothing is learned just now: %s", error)
 
 
 def _try_flush(flush: Callable[[], int]) -> None:

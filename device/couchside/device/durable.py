@@ -23,12 +23,20 @@ def write_durably(file: Path, text: str) -> None:
     write_bytes_durably(file, text.encode("utf-8"))
 
 
-def write_bytes_durably(file: Path, content: bytes) -> None:
-    """Replace ``file`` by ``content`` so that a power cut leaves the old or the new."""
+def write_bytes_durably(file: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Replace ``file`` by ``content`` so that a power cut leaves the old or the new.
+
+    Args:
+        file: in a folder that exists.
+        content: all of it.
+        mode: its rights, whatever the umask says; None leaves them to that.
+    """
     part = file.with_name(file.name + ".part")
     with part.open("wb") as writer:
         writer.write(content)
         writer.flush()
+        if mode is not None:
+            os.fchmod(writer.fileno(), mode)
         os.fsync(writer.fileno())
     part.replace(file)
     sync_folder(file.parent)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from couchside.device.bundle import Bundle
     from couchside.device.config import Config
+    from couchside.device.records import Profile
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,10 @@ class TV:
         Raises:
             RequestError: there is no such profile.
         """
-        self.tutor.withdraw()
-        erased = self.household.forget(title_id=title_id, profile_id=profile_id)
+        if profile_id is not None:
+            self.household.moment.member(profile_id)
+        with self.tutor.silenced():
+            erased = self.household.forget(title_id=title_id, profile_id=profile_id)
         self._forgotten()
         return erased
 
@@ -71,9 +74,23 @@ class TV:
         Raises:
             RequestError: there is no such profile, or it is the household's own.
         """
-        self.tutor.withdraw()
-        self.household.remove_profile(profile_id)
+        self.household.moment.member(profile_id)
+        with self.tutor.silenced():
+            self.household.remove_profile(profile_id)
         self._forgotten()
+
+    def put_profile(self, profile: Profile) -> None:
+        """Add a profile, or change it.
+
+        One that gets a fence takes part in nothing any more: what it took part in is taken back.
+        """
+        before = self.household.moment.members.get(profile.profile_id)
+        was_open = before is not None and before.profile.max_maturity is None
+        if was_open and profile.max_maturity is not None:
+            with self.tutor.silenced():
+                self.household.put_profile(profile)
+        else:
+            self.household.put_profile(profile)
 
     def close(self) -> None:
         """Write what waits and stop; a load in progress ends without effect."""

@@ -40,6 +40,7 @@ def order(trust, asked, steps=10, **changes):
         learn=True,
         count=True,
         new_steps=(steps,),
+        now=0.0,
     )
     return replace(made, **changes)
 
@@ -157,6 +158,32 @@ def test_nothing_new_is_nothing_to_learn_from(trust):
     assert not trust.unmasked(sealed.frame).any()
 
 
+def test_round_that_is_over_is_sat_out_and_costs_nothing(trust):
+    asked = trust.round()
+    assert study.abstention(asked, order(trust, asked, now=float(asked.closes_at))) == "it is over"
+    assert study.abstention(asked, order(trust, asked, now=asked.closes_at - 1.0)) == ""
+    assert study.abstention(asked, order(trust, asked, now=0.0)) == ""  # a clock at 1970
+
+
+def test_only_new_steps_are_learned_from_and_rejected_ones_make_no_room_for_old(trust):
+    one = history(trust.bundle)
+    one.signals[-2:] = Signal.NEGATIVE
+    chosen = study._last(one, 3) & one.wanted
+    assert np.flatnonzero(chosen).tolist() == [7]
+
+
+def test_profiles_take_turns_in_the_count(trust):
+    asked, bundle = trust.round(title_cap=4), trust.bundle
+    first, second = history(bundle, 8, seed=1), history(bundle, 8, seed=2)
+    counted = set(np.flatnonzero(study.count_titles(asked, [first, second], (8, 8))).tolist())
+    assert counted == {*first.rows[-2:].tolist(), *second.rows[-2:].tolist()}
+    uneven = study.count_titles(asked, [first, second], (1, 8))
+    assert set(np.flatnonzero(uneven).tolist()) == {
+        int(first.rows[-1]),
+        *second.rows[-3:].tolist(),
+    }
+
+
 def test_old_round_is_refused_and_the_same_one_sat_out(trust):
     asked = trust.round(round_id=5)
     with pytest.raises(RoundRefusedError, match="6 was before it"):
@@ -173,9 +200,11 @@ def test_personal_values_are_kept_only_where_they_predict_better(trust):
     bundle = trust.bundle
     short = history(bundle, 5)
     long = history(bundle, 12, seed=4)
-    kept = study.make_personal(bundle, [short, long], steps=4, rate=0.2)
+    long.rows[:] = np.tile(long.rows[:2], 6)  # one after the other: easy to tell what comes next
+    kept = study.make_personal(bundle, [short, long], steps=40, rate=1.0)
     assert len(kept[0]) == 0
-    assert len(kept[1]) in (0, len(bundle.shipped_personal))
+    assert len(kept[1]) == len(bundle.shipped_personal)
+    assert np.abs(kept[1] - bundle.shipped_personal).max() > 0
     nothing = study.make_personal(bundle, [long], steps=1, rate=0.0)
     assert len(nothing[0]) == 0  # no better than what was shipped
 

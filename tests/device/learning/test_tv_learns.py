@@ -104,7 +104,8 @@ def test_nothing_is_made_without_consent_or_while_the_tv_is_used_or_metered(
     watch(tv, films, 2, first=3)
     assert status(tv)["why_not"] == "the TV is not idle"
     sleep(tv, unmetered=False)
-    assert status(tv)["why_not"] == "the network is metered"
+    told = status(tv)
+    assert (told["why_not"], told["busy"]) == ("the network is metered", False)
     assert len(spool.queued()) == 1
 
 
@@ -155,11 +156,84 @@ def test_consent_withdrawn_while_queued_takes_the_update_back(tv, trust, spool, 
     assert (told["last_verdict"], told["updates_this_year"]) == ("withdrawn", 1)
 
 
-def test_forget_takes_a_waiting_update_back_and_drops_what_is_personal(tv, trust, spool, films):
+def test_forget_takes_a_waiting_update_back(tv, trust, spool, films):
     queue_an_update(tv, trust, spool, films)
+    with pytest.raises(RpcError, match="no profile 'nobody'"):
+        tv.client.call("forget", profile_id="nobody")
+    assert len(spool.queued()) == 1  # nothing was forgotten
     tv.client.call("forget", title_id="imdb:tt0000000", profile_id="household")
     assert spool.queued() == []
-    assert status(tv)["personal"] == []
+
+
+def test_profile_that_gets_a_fence_takes_its_update_back(tv, trust, spool, films):
+    tv.client.call("profiles.add", profile_id="mila", name="Mila")
+    watch(tv, films, 3, profile="mila")
+    queue_an_update(tv, trust, spool, films)
+    tv.client.call("profiles.add", profile_id="mila", name="Mila", max_maturity=7)
+    assert spool.queued() == []
+    assert status(tv)["last_verdict"] == "withdrawn"
+
+
+def test_receipt_that_is_here_counts_though_the_consent_is_withdrawn_next(
+    start_tv, load_films, trust, spool, films
+):
+    tv = start_tv()
+    load_films(tv)
+    name = queue_an_update(tv, trust, spool, films)
+    tv.client.call("device.state", standby=False)
+    spool.put_receipt(name, write_receipt(Receipt(1, name, Verdict.FOLDED)))
+    allow(tv, "learning", granted=False)
+    assert status(tv)["last_verdict"] == "folded"
+
+
+def test_network_that_becomes_metered_ends_a_lesson_that_would_be_sent(tv, trust, spool, films):
+    watch(tv, films, 3)
+    allow(tv, "learning")
+    spool.put_round(slow_round(trust))
+    sleep(tv)
+    child = catch_child(tv)
+    sleep(tv, unmetered=False)
+    until(lambda: not alive(child), "the child's end")
+    assert (status(tv)["updates_this_year"], spool.queued()) == (0, [])
+
+
+def test_round_that_closed_while_the_tv_was_off_costs_no_budget(tv, trust, spool, films):
+    watch(tv, films, 3)
+    allow(tv, "learning")
+    now = int(time.time())
+    spool.put_round(trust.signed(trust.round(opens_at=now - 100, closes_at=now - 50)))
+    sleep(tv)
+    told = until(lambda: (s := status(tv))["last_outcome"] == "sits_out" and s)
+    assert (told["last_why"], told["updates_this_year"]) == ("it is over", 0)
+
+
+def test_folder_of_updates_that_is_a_file_ends_no_daemon(tv, trust, spool, films):
+    spool.updates.write_text("in the way")
+    watch(tv, films, 3)
+    allow(tv, "learning")
+    spool.put_round(trust.signed(trust.round()))
+    sleep(tv)
+    until(lambda: "can't be kept" in tv.logged(), "a word in the log")
+    assert tv.client.call("rows")["rows"]
+
+
+def test_what_a_kill_left_in_the_spool_is_dropped_at_the_start(start_tv, spool):
+    spool.updates.mkdir()
+    (spool.updates / f"{'a' * 32}.update.part").write_bytes(b"half")
+    start_tv()
+    assert list(spool.updates.iterdir()) == []
+
+
+def test_queued_frame_may_be_read_by_its_group_whatever_the_umask(tv, trust, spool, films):
+    name = queue_an_update(tv, trust, spool, films)
+    assert (spool.updates / f"{name}.update").stat().st_mode & 0o777 == 0o640
+
+
+def test_child_ends_well(tv, trust, spool, films):
+    queue_an_update(tv, trust, spool, films)
+    until(lambda: not status(tv)["busy"])
+    assert "Fatal Python error" not in tv.logged()
+    assert "ended with" not in tv.logged()
 
 
 def test_childs_profile_never_takes_part(tv, trust, spool, films):
@@ -259,12 +333,13 @@ def test_shelf_is_answered_while_a_child_learns(tv, trust, spool, films):
 
 
 def test_personal_values_survive_a_restart_and_go_with_forget(start_tv, load_films, trust, films):
-    tv = start_tv(settings=LAB + "personal = true\npersonal_steps = 20\n")
+    tv = start_tv(settings=LAB + "personal = true\npersonal_steps = 40\npersonal_rate = 1.0\n")
     load_films(tv)
     watch(tv, films, 12)
     sleep(tv)
     until(lambda: status(tv)["last_outcome"] == "personal")
     learned = status(tv)["personal"]
+    assert learned == ["household"]
     shelf = tv.client.call("rows")["rows"]
     tv.kill()
     tv.start()

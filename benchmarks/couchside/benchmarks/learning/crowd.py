@@ -78,6 +78,7 @@ def _learn(pupil: Pupil) -> tuple[str, str, bytes]:
         learn=True,
         count=True,
         new_steps=(pupil.new_steps,),
+        now=time.time(),
     )
     asked, places, trusted = study.open_order(order, _Desk.bundle)
     made = study.make_update(

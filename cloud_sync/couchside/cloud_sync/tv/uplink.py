@@ -8,6 +8,7 @@ that grows: a fleet must not send in step. A frame that the daemon took back is 
 
 from __future__ import annotations
 
+import logging
 import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from couchside.cloud_sync.mqtt import Message, Session
+
+_log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
 """Between two looks into the folder of Updates."""
@@ -109,7 +112,11 @@ class Uplink:
     def _take_round(self, payload: bytes) -> None:
         if len(payload) > ROUND_BYTES or payload == self._spool.round():
             return
-        self._spool.put_round(payload)
+        try:
+            self._spool.put_round(payload)
+        except OSError as error:  # it comes again with the next connection
+            _log.warning("the Round can't be kept: %s", error)
+            return
         self._report({"round": "open" if payload else "none", "bytes": len(payload)})
 
     def _take_receipt(self, payload: bytes) -> None:
@@ -118,14 +125,21 @@ class Uplink:
         except UpdateError:
             return
         if receipt.update_id in self._spool.queued():
-            self._spool.put_receipt(receipt.update_id, payload[:RECEIPT_BYTES])
+            try:
+                self._spool.put_receipt(receipt.update_id, payload[:RECEIPT_BYTES])
+            except OSError as error:  # the Update is sent again, and answered again
+                _log.warning("a receipt can't be kept: %s", error)
+                return
             self._report({"update": receipt.verdict.value, "why": receipt.why})
 
 
 def _spread(raw: bytes) -> float:
     """The window that a Round names, unverified: a forger can delay, as his broker can anyway."""
     try:
-        spread = float(strict.loads(raw[SIGNATURE_BYTES:])["spread_s"])
-    except (strict.StrictError, KeyError, TypeError, ValueError):
+        spread = strict.loads(raw[SIGNATURE_BYTES:])["spread_s"]
+    except (strict.StrictError, KeyError, TypeError):
         return 0.0
-    return min(max(spread, 0.0), SPREAD_MOST_S)
+    # Compared before it is turned into a float: whole numbers of JSON may be too large for one.
+    if type(spread) not in (int, float) or not 0 <= spread <= SPREAD_MOST_S:
+        return 0.0
+    return float(spread)

@@ -183,7 +183,8 @@ class Household:
             moment = self._moment
             members = dict(moment.members)
             for profile_id in values.keys() & members.keys():
-                member, own = members[profile_id], values[profile_id]
+                member = members[profile_id]
+                own = self._proven(values[profile_id], member.steps)
                 self.ledger.put_personal(profile_id, self._models.bundle.bundle_id, sequence, own)
                 members[profile_id] = self._member(
                     moment.catalogue,
@@ -192,6 +193,14 @@ class Household:
                     own=own if len(own) else None,
                 )
             self._swap(moment.catalogue, members)
+
+    def _proven(self, own: NDArray[np.float32], steps: Steps) -> NDArray[np.float32]:
+        """``own``, or nothing if the user model can't run with it, which is no Bundle's fault."""
+        try:
+            self._models.user(steps, own if len(own) else None)
+        except BundleError:
+            return own[:0]
+        return own
 
     def close(self) -> None:
         """Write what waits and take no more events."""

@@ -51,6 +51,8 @@ class UpdateOrder:
     """Consent: the titles may be counted."""
     new_steps: tuple[int, ...]
     """Of each history, how many of its last steps are newer than the last Update."""
+    now: float
+    """POSIX seconds by the TV's clock, which may stand in 1970."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ discrete Gaussian mechanism (Kairouz, Liu, Steinke, ICML 2021), so that the sens
 summed is known exactly. One Update with noise multiplier z costs ρ = 1 / (2 z²) of zCDP
 (zero-concentrated differential privacy; Bun, Steinke, 2016), and ρ of several Updates add up.
 
-The guarantee: whoever sees everything but the seeds of a Round learns (ε, δ)-little about whether a
-TV took part. Its limit: it needs a helper that adds the noise and does not collude with the
-aggregator, and it counts TVs, not people.
+The guarantee: whoever sees everything but the seeds of a Round learns (ε, δ)-little about what any
+one TV's Update held, compared with zeros in its place. Its limit: that a TV took part is not
+hidden; it needs a helper that adds the noise and does not collude with the aggregator; and it
+counts TVs, not people.
 """
 
 from __future__ import annotations

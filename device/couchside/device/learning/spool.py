@@ -43,9 +43,12 @@ class Spool:
     def put_update(self, update_id: str, frame: bytes) -> None:
         """Let a frame leave; durable when this returns."""
         self.updates.mkdir(mode=0o750, parents=True, exist_ok=True)
-        file = self.updates / f"{update_id}{UPDATE_SUFFIX}"
-        write_bytes_durably(file, frame)
-        file.chmod(0o640)
+        write_bytes_durably(self.updates / f"{update_id}{UPDATE_SUFFIX}", frame, mode=0o640)
+
+    def drop_parts(self) -> None:
+        """Drop what a kill left unfinished; the daemon's, before it writes."""
+        for part in self.updates.glob("*.part"):
+            part.unlink(missing_ok=True)
 
     def queued(self) -> list[str]:
         """Identifiers of the Updates that wait."""
@@ -113,7 +116,7 @@ def is_update_id(text: str) -> bool:
 def _names(folder: Path, suffix: str) -> list[str]:
     try:
         found = sorted(file.name for file in folder.iterdir() if file.suffix == suffix)
-    except FileNotFoundError:
+    except OSError:  # not there yet, or not a folder that can be read
         return []
     names = [name.removesuffix(suffix) for name in found[:FILES_MOST]]
     return [name for name in names if is_update_id(name)]

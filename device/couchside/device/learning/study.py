@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,6 +132,8 @@ def abstention(asked: Round, order: UpdateOrder) -> str:
     """Why this TV sits a Round out though it is good; empty if it takes part."""
     if asked.round_id == order.last_round:
         return "this TV has taken part"
+    if order.now >= asked.closes_at:
+        return "it is over"
     if not asked.selects(bytes.fromhex(order.device_key)):
         return "not selected"
     if sum(order.new_steps) < asked.new_events:
@@ -188,9 +191,7 @@ def _learn(
     histories: Sequence[History],
     rng: np.random.Generator,
 ) -> Learned:
-    chosen = [
-        _newest(history, new) for history, new in zip(histories, order.new_steps, strict=True)
-    ]
+    chosen = [_last(history, new) for history, new in zip(histories, order.new_steps, strict=True)]
     batches = ExampleMaker(bundle, rng).batches(histories, chosen)
     if not batches:
         return Learned(student.theta, 0.0, 0.0)
@@ -214,16 +215,17 @@ def count_titles(
 ) -> NDArray[np.int64]:
     """What this TV adds to the count of each title: int64 [titles], in units.
 
-    The newest titles that were watched since the last Update, each once, no more than the cap.
+    The newest titles that were watched since the last Update, each once, no more than the cap; the
+    profiles take turns, so that no member's titles crowd out another's.
     """
     units = _none(asked.titles)
-    watched = [
-        int(row)
+    newest_first = [
+        history.rows[_last(history, new) & history.watched][::-1].tolist()
         for history, new in zip(histories, new_steps, strict=True)
-        for row in history.rows[_newest(history, new, first=True) & history.watched][::-1]
-        if row < asked.titles
     ]
-    units[list(dict.fromkeys(watched))[: asked.title_cap]] = asked.title_weight
+    turns = chain.from_iterable(zip_longest(*newest_first, fillvalue=asked.titles))
+    watched = dict.fromkeys(row for row in turns if row < asked.titles)
+    units[list(watched)[: asked.title_cap]] = asked.title_weight
     return units
 
 
@@ -256,7 +258,8 @@ def _personal(
     wanted = int(history.wanted.sum())
     if wanted < LEAST_STEPS:
         return nothing
-    held_out = _newest(history, max(1, round(HELD_OUT * wanted)))
+    held_out = np.zeros(len(history), np.bool_)
+    held_out[np.flatnonzero(history.wanted)[-max(1, round(HELD_OUT * wanted)) :]] = True
     taught = maker.batches([history], [~held_out])
     judged = maker.batches([history], [held_out])
     learned = student.learn(taught, steps=steps, rate=rate, places=places)
@@ -264,13 +267,9 @@ def _personal(
     return learned.theta[places] if after < before else nothing
 
 
-def _newest(history: History, count: int, *, first: bool = False) -> NDArray[np.bool_]:
-    """The last ``count`` steps worth predicting, or with ``first`` the last ``count`` of all."""
-    every = np.ones(len(history), np.bool_) if first else history.wanted
-    places = np.flatnonzero(every)[max(int(every.sum()) - count, 0) :]
-    chosen = np.zeros(len(history), np.bool_)
-    chosen[places] = True
-    return chosen
+def _last(history: History, count: int) -> NDArray[np.bool_]:
+    """The last ``count`` steps: [h]."""
+    return np.arange(len(history)) >= len(history) - count
 
 
 def _none(n: int) -> NDArray[np.int64]:

@@ -16,13 +16,16 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from couchside.device.durable import write_bytes_durably
-from couchside.device.errors import LearningError
+from couchside.device.errors import CouchsideError, LearningError, UpdateError
 from couchside.device.household.ledger import QUEUED, WITHDRAWN, Entry, spent
 from couchside.device.household.store import Purpose
 from couchside.device.learning.examples import History
@@ -36,9 +39,10 @@ from couchside.device.learning.lesson import (
 )
 from couchside.device.learning.privacy import epsilon
 from couchside.device.learning.round import Limits
+from couchside.device.learning.update import read_update
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -56,6 +60,10 @@ KEY_BYTES = 32
 PERSONAL = "personal"
 PASSED_ON = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG")
 """All that the child learns of the environment."""
+REFUSALS, REFUSALS_S = 8, 3600.0
+"""Refused Rounds, and seconds: whoever shows more of them in that time only burns electricity."""
+REMEMBERED = 256
+"""Lessons that gave nothing and are not tried again."""
 FAILURES = 3
 """Children that ended without an answer after which this daemon tries that lesson no more."""
 SHARED = (Purpose.LEARNING, Purpose.POPULARITY)
@@ -110,14 +118,18 @@ class Tutor:
         self._lock = threading.RLock()
         self._idle = Idleness()
         self._child: subprocess.Popen[bytes] | None = None
+        self._plan_now: Plan | None = None
+        self._refusals: deque[float] = deque(maxlen=REFUSALS)
         self._thread: threading.Thread | None = None
-        self._settled: set[str] = set()
+        self._settled: deque[str] = deque(maxlen=REMEMBERED)
         self._taken_part: set[str] = set()
         self._failures: dict[str, int] = {}
         self._stopped = False
         self._peak = 0
         self.last: Answer | None = None
         """The last answer of a child."""
+        if spool is not None:
+            spool.drop_parts()
 
     @property
     def busy(self) -> bool:
@@ -134,7 +146,8 @@ class Tutor:
         """The TV goes to standby, or the household is back: then learning ends at once."""
         with self._lock:
             self._idle = idleness
-            if not idleness.standby:
+            leaving = self._plan_now is not None and self._plan_now.lesson.update is not None
+            if not idleness.standby or (leaving and not idleness.unmetered):
                 self._kill()
         self.look()
 
@@ -148,20 +161,21 @@ class Tutor:
             if plan is not None:
                 self._start(plan)
 
-    def withdraw(self) -> int:
-        """A consent was withdrawn, or history forgotten: what is being made or waits is dropped.
+    @contextmanager
+    def silenced(self) -> Iterator[None]:
+        """Drop what is being made or waits, and start nothing until the block is over.
 
-        Returns:
-            The number of Updates taken back.
+        For whatever makes it wrong that something leaves: a consent withdrawn, history forgotten, a
+        fence. What has a receipt already has left.
         """
         with self._lock:
             self._kill()
-            waiting = [] if self._spool is None else self._spool.queued()
-            for update_id in waiting:
-                if self._spool is not None:
+            self._take_receipts()
+            if self._spool is not None:
+                for update_id in self._spool.queued():
                     self._spool.take_back(update_id)
-                self._household.ledger.settle(update_id, WITHDRAWN)
-            return len(waiting)
+                    self._household.ledger.settle(update_id, WITHDRAWN)
+            yield
 
     def status(self) -> dict[str, Any]:
         """How learning stands, for people: no title, no vector."""
@@ -203,6 +217,9 @@ class Tutor:
             return "no consent"
         if not (self._idle.standby and self._idle.unmetered):
             return "the TV is not idle" if not self._idle.standby else "the network is metered"
+        since = time.monotonic() - REFUSALS_S
+        if len(self._refusals) == REFUSALS and self._refusals[0] > since:
+            return "too many Rounds that had to be refused; somebody forges them"
         return "" if self._spool.round() else "no Round is open"
 
     def _consents(self) -> dict[Purpose, bool]:
@@ -261,6 +278,7 @@ class Tutor:
             learn=consents[Purpose.LEARNING],
             count=consents[Purpose.POPULARITY],
             new_steps=tuple(int((one.steps.sequences > since).sum()) for one in members),
+            now=self._clock(),
         )
 
     def _due_for_personal(self, moment: Moment) -> list[Member]:
@@ -294,7 +312,7 @@ class Tutor:
             _log.warning("couchside-learn can't be started: %s", error)
             self._failures[plan.name] = FAILURES
             return
-        self._child = child
+        self._child, self._plan_now = child, plan
         self._thread = threading.Thread(
             target=self._attend, args=(child, plan), name="tutor", daemon=True
         )
@@ -307,11 +325,12 @@ class Tutor:
         timer.start()
         answer, arrays = _ask(child, plan)
         timer.cancel()
-        child.wait()
+        if child.wait() and answer is not None:
+            _log.warning("couchside-learn answered and then ended with %d", child.returncode)
         with self._lock:
             if self._child is not child:  # killed on purpose: nothing has happened
                 return
-            self._child = None
+            self._child = self._plan_now = None
             self._finish(plan, answer, arrays)
         self.look()
 
@@ -327,23 +346,35 @@ class Tutor:
                     dict(zip(plan.profiles, arrays, strict=True)), plan.sequence
                 )
             elif answer.outcome == "update":
-                self._let_leave(answer, arrays[0].tobytes(), plan.sequence)
-                self._taken_part.add(_round_of(name))
+                self._let_leave(answer, arrays, plan)
             else:
-                self._settled.add(name)
+                self._settled.append(name)
+                if answer.outcome == "refused":
+                    self._refusals.append(time.monotonic())
                 level = logging.WARNING if answer.outcome == "refused" else logging.INFO
                 _log.log(level, "Round: %s: %s", answer.outcome, answer.why)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, CouchsideError, ValueError) as error:
             _log.warning("what was learned can't be kept: %s", error)
             self._failures[name] = self._failures.get(name, 0) + 1
+        else:
+            self._failures.pop(name, None)
 
-    def _let_leave(self, answer: Answer, frame: bytes, sequence: int) -> None:
-        """Charge the ledger, then let go: a crash in between costs budget, never privacy."""
-        if self._spool is None or not any(self._consents().values()):
+    def _let_leave(self, answer: Answer, arrays: list[NDArray[Any]], plan: Plan) -> None:
+        """Charge the ledger, then let go: a crash in between costs budget, never privacy.
+
+        Raises:
+            UpdateError: what the child answered is no Update of that name and Round.
+        """
+        if self._spool is None or self._why_not_together():
             return
+        frame = b"".join(array.tobytes() for array in arrays)
+        update = read_update(frame)
+        if (update.update_id.hex(), update.round_id) != (answer.update_id, answer.round_id):
+            raise UpdateError("couchside-learn answered with another Update than it says")
         at = max(self._clock(), float(answer.opens_at))
-        entry = Entry(answer.round_id, answer.update_id, answer.rho, at, sequence, QUEUED)
+        entry = Entry(answer.round_id, answer.update_id, answer.rho, at, plan.sequence, QUEUED)
         self._household.ledger.charge(entry)
+        self._taken_part.add(_round_of(plan.name))
         self._spool.put_update(answer.update_id, frame)
 
     def _take_receipts(self) -> None:
@@ -356,7 +387,7 @@ class Tutor:
                 self._spool.take_back(receipt.update_id)
 
     def _kill(self) -> None:
-        child, self._child = self._child, None
+        child, self._child, self._plan_now = self._child, None, None
         if child is not None:
             child.kill()
 
@@ -383,7 +414,7 @@ def _ask(child: subprocess.Popen[bytes], plan: Plan) -> tuple[Answer | None, lis
     try:
         write_lesson(child.stdin, plan.lesson, plan.histories)
         return read_answer(child.stdout)
-    except (LearningError, OSError) as error:
+    except (LearningError, OSError, MemoryError) as error:
         _log.info("couchside-learn gave no answer: %s", error)
         return None, []
     finally:

@@ -209,7 +209,7 @@ class Service:
 
     def _profiles_add(self, params: methods.ProfileParams) -> Any:
         profile = Profile(params.profile_id, params.name, params.max_maturity)
-        self._tv.household.put_profile(profile)
+        self._tv.put_profile(profile)
         return {"profile": strict.to_json(profile)}
 
     def _profiles_remove(self, params: methods.ProfileIdParams) -> Any:
@@ -235,9 +235,12 @@ class Service:
         return {"consent": strict.to_json(self._tv.store.consent())}
 
     def _consent_set(self, params: methods.ConsentParams) -> Any:
-        self._tv.store.set_consent(Consent(params.purpose, params.granted, self._tv.clock()))
+        consent = Consent(params.purpose, params.granted, self._tv.clock())
         if not params.granted and params.purpose in SHARED:
-            self._tv.tutor.withdraw()
+            with self._tv.tutor.silenced():
+                self._tv.store.set_consent(consent)
+        else:
+            self._tv.store.set_consent(consent)
         self._tv.tutor.look()
         return self._consent_get(methods.NoParams())
 
