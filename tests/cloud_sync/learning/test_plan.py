@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from couchside.cloud_sync.errors import RoundError
 from couchside.cloud_sync.learning.plan import CAP_GOOD, SPREAD, Wish, plan_round
 from couchside.device.bundle import FileRecord, Manifest, ParameterRecord, TensorRecord
+from couchside.device.config import LearningSettings
+from couchside.device.errors import RoundRefusedError
 from couchside.device.learning import privacy
-from couchside.device.learning.round import Round, contradiction
+from couchside.device.learning.round import Limits, Round, check_allowed, contradiction
 from couchside.device.learning.spool import FRAME_BYTES, frame_bytes
 
 if TYPE_CHECKING:
@@ -52,6 +54,22 @@ def test_default_round_is_the_projection_and_every_title() -> None:
     assert (asked.round_id, asked.bundle_version) == (7, 3)
     assert contradiction(asked) == ""
     assert asked.closes_at - asked.opens_at == 86_400
+
+
+def test_tv_as_it_ships_takes_part_in_two_default_rounds_a_year() -> None:
+    asked, ships = plan(), LearningSettings()
+    limits = Limits(ships.least_cohort, ships.least_noise, ships.most_epsilon, ships.most_updates)
+    check_allowed(asked, manifest(), limits, (0, 0.0))
+    check_allowed(asked, manifest(), limits, (1, asked.rho))
+    with pytest.raises(RoundRefusedError, match="ε of this year"):
+        check_allowed(asked, manifest(), limits, (2, 2 * asked.rho))
+    loud = plan(Wish(noise=4.0))
+    check_allowed(loud, manifest(), limits, (25, 25 * loud.rho))
+
+
+def test_figures_of_the_readme() -> None:
+    costs = [privacy.epsilon(n * privacy.rho(z)) for n, z in ((1, 1.0), (2, 1.0), (26, 4.0))]
+    assert [f"{each:.2f}" for each in costs] == ["5.22", "7.77", "6.89"]
 
 
 def test_noise_and_cap_leave_resolution() -> None:

@@ -50,7 +50,8 @@ class Wish:
     """TVs at which the Round seals."""
     least: int = 500
     """TVs below which nothing is unmasked."""
-    noise: float = 0.8
+    noise: float = 1.0
+    """Noise multiplier; a TV as it ships takes part in no Round with less."""
     clip: float = 0.5
     steps: int = 8
     rate: float = 0.1
