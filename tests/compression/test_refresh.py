@@ -21,6 +21,7 @@ from couchside.compression import data
 from couchside.compression.cli import main, parser, refresh_parser
 from couchside.compression.errors import CompressionError, GateError, LineageError
 from couchside.compression.evaluate import PerUser, bundle_scores
+from couchside.compression.refresh import remake
 from couchside.compression.refresh.gate import MOST_LOSS, judge
 from couchside.compression.refresh.lineage import open_base
 from couchside.compression.refresh.popularity import Popularity, freshen
@@ -400,6 +401,24 @@ def test_refresh_that_is_killed_or_interrupted_leaves_no_folder(same, tmp_path):
         assert not out.exists()
     assert errors.endswith("interrupted; nothing was written, run again\n")
     assert not part.exists()  # nor what the killed one had left
+
+
+def test_refresh_that_starts_when_another_is_done_keeps_its_folder(tmp_path, monkeypatch):
+    out, part = tmp_path / "new", tmp_path / "new.part"
+
+    def publish(*folders):
+        whole(*folders)
+        part.mkdir()
+        (part / "begun").touch()
+
+    whole = remake._publish
+    report = remake.Report(7, 100, 1, 2, (), 0, 0.0, {}, {})
+    monkeypatch.setattr(remake, "_read", lambda *_: None)
+    monkeypatch.setattr(remake, "_make", lambda *_: report)
+    monkeypatch.setattr(remake, "_publish", publish)
+    refresh(tmp_path / "base", tmp_path / "params", out)
+    assert [path.name for path in out.iterdir()] == ["refresh.json"]
+    assert [path.name for path in part.iterdir()] == ["begun"]
 
 
 def test_every_flag_is_told():

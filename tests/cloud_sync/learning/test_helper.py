@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from couchside.cloud_sync.learning.identity import helper_keys
+from couchside.cloud_sync.learning.identity import helper_keys, public, rounds_key
 from couchside.cloud_sync.learning.letters import Answer, Check, Sealed, Unmask
 from couchside.cloud_sync.learning.unmasking.helper import Policy, judge
 from couchside.cloud_sync.learning.unmasking.seeds import KEPT_S, SeedStore
@@ -224,6 +227,21 @@ def test_seeds_are_gone_from_the_disk_with_the_answer(desk: Desk) -> None:
     assert not any(seed in desk.on_the_disk() for seed in desk.seeds.values())
 
 
+def test_seeds_that_a_kill_left_on_the_disk_are_gone_when_the_helper_is_back(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the answer's commit: the files as they are at that moment."""
+    with monkeypatch.context() as killed:
+        killed.setattr(SeedStore, "_scrub", lambda _: None)
+        first = desk.unmask(desk.ids[:6])
+        shutil.copytree(desk.folder, tmp_path / "back")
+    desk.folder = tmp_path / "back"
+    assert any(seed in desk.on_the_disk() for seed in desk.seeds.values())
+    desk.restart()
+    assert not any(seed in desk.on_the_disk() for seed in desk.seeds.values())
+    assert desk.unmask(desk.ids[:6]) == first
+
+
 def test_answered_round_keeps_no_more_seeds(desk: Desk) -> None:
     desk.unmask(desk.ids[:6])
     assert "round 5 is over here" in desk.check(desk.sealed(desk.ids[9])).refused
@@ -250,3 +268,23 @@ def test_keys_are_made_once_and_readable_by_their_owner_only(desk: Desk) -> None
     assert helper_keys(desk.folder).identity == desk.keys.identity
     for name in ("seal.pem", "sign.pem", "helper.db"):
         assert (desk.folder / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_key_that_many_make_at_once_is_the_one_of_the_fastest(tmp_path: Path) -> None:
+    several = 8
+    for name in map(str, range(5)):
+        folder, start = tmp_path / name, threading.Barrier(several)
+        folder.mkdir()
+
+        def make(folder: Path = folder, start: threading.Barrier = start) -> tuple[bytes, bool]:
+            start.wait()
+            key, made = rounds_key(folder / "keys", folder)
+            return public(key), made
+
+        with ThreadPoolExecutor(several) as pool:
+            done = [each.result() for each in [pool.submit(make) for _ in range(several)]]
+        assert len({key for key, _ in done}) == 1
+        assert sum(made for _, made in done) == 1
+        assert (folder / "rounds.pub").read_text() == done[0][0].hex() + "\n"
+        files = {str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()}
+        assert files == {"keys/online/rounds-1.pem", "rounds.pub"}

@@ -75,6 +75,15 @@ def test_all_zero_and_all_one_bits_are_values_too() -> None:
     assert 25 < high[0] <= 36
 
 
+@pytest.mark.parametrize("sigma", [0.1, *SIGMAS])
+def test_what_is_never_drawn_is_the_same_at_both_ends(sigma: float) -> None:
+    low = discrete_gaussian(sigma, 1, lambda n: b"\0" * n)
+    high = discrete_gaussian(sigma, 1, lambda n: b"\xff" * n)
+    next_to_it = discrete_gaussian(sigma, 1, lambda n: b"\xfe" + b"\xff" * (n - 1))
+    assert low == -high
+    assert high == next_to_it
+
+
 @pytest.mark.parametrize("sigma", [0.0, -1.0, 1e9, float("nan")])
 def test_noise_that_makes_no_sense_is_refused(sigma: float) -> None:
     with pytest.raises(ValueError, match="sigma"):

@@ -102,6 +102,25 @@ def test_bad_update_is_refused_and_the_good_one_of_the_same_tv_counts(
     assert season.folded == before + 1
 
 
+@pytest.mark.parametrize("case", ["cut off", "changed value", "changed seed"])
+def test_receipt_of_a_damaged_frame_names_its_update(season: Season, case: str) -> None:
+    """Else its TV would not know which Update is meant, and send it for ever."""
+    learner = season.cloud.tv(season.asked, fresh())
+    receipt = season.hears(BAD[case][0](season, learner))
+    assert (receipt.verdict, receipt.update_id) == (Verdict.BAD, learner.update.update_id.hex())
+
+
+def test_receipt_of_an_oversize_frame_names_its_update_and_of_a_short_one_none(
+    season: Season,
+) -> None:
+    learner = season.cloud.tv(season.asked, fresh())
+    name = learner.update.update_id.hex()
+    long = learner.frame + bytes(FRAME_BYTES + 1 - len(learner.frame))
+    for frame, named in ((long, name), (learner.frame[:44], name), (learner.frame[:43], "")):
+        receipt = season.hears(with_frame(learner, frame))
+        assert (receipt.verdict, receipt.update_id) == (Verdict.BAD, named)
+
+
 def test_update_of_another_round_is_refused(season: Season) -> None:
     asked = replace(season.asked, round_id=77)
     crowd = Crowd(season.cloud.broker, [])

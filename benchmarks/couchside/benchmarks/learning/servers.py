@@ -77,11 +77,6 @@ class Servers:
         wanted = ("round", "open", "--channel", CHANNEL, "--bundle", str(bundle), *flags)
         return self._cloud.run(*wanted, before=("--broker", self._broker))
 
-    def status(self) -> dict[str, Any]:
-        """What couchside-cloud says of the newest Round."""
-        told = self._cloud.run("round", "status", "--channel", CHANNEL)
-        return dict(list(told.values())[-1])
-
     def close_round(self, out: Path, *flags: str) -> dict[str, Any]:
         """Seal, unmask, and write the result into ``out``."""
         wanted = ("round", "close", "--channel", CHANNEL, "--out", str(out), *flags)

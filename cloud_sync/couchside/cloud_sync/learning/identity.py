@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -98,7 +99,10 @@ def rounds_key(keys: Path, repository: Path) -> tuple[Ed25519PrivateKey, bool]:
     key, made = _loaded_or_made(rounds_key_file(keys), Ed25519PrivateKey.generate)
     file = repository / ROUNDS_PUBLIC_FILE
     if made or not file.exists():
-        write_durably(file, public(key).hex() + "\n")
+        own = file.with_name(f"{file.name}.{secrets.token_hex(8)}")  # others may write it just now
+        write_durably(own, public(key).hex() + "\n")
+        own.replace(file)
+        sync_folder(repository)
     return key, made
 
 
@@ -187,9 +191,7 @@ def learning_record(repository: Path, keys: Path) -> LearningRecord | None:
 def _loaded_or_made(file: Path, generate: Callable[[], K]) -> tuple[K, bool]:
     """The key in ``file``, made if there is none, and whether it was made."""
     fresh = generate()
-    made = not file.exists()
-    if made:
-        _write_new(file, fresh)
+    made = not file.exists() and _write_new(file, fresh)
     try:
         key = load_pem_private_key(file.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
@@ -199,22 +201,34 @@ def _loaded_or_made(file: Path, generate: Callable[[], K]) -> tuple[K, bool]:
     return key, made
 
 
-def _write_new(file: Path, key: Ed25519PrivateKey | X25519PrivateKey) -> None:
-    """Write a key durably, readable by its owner only; never over another one."""
+def _write_new(file: Path, key: Ed25519PrivateKey | X25519PrivateKey) -> bool:
+    """Write a key durably, readable by its owner only; False where another process was faster."""
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    part = file.with_name(f"{file.name}.part")
+    part = file.with_name(f"{file.name}.{secrets.token_hex(8)}.part")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part.unlink(missing_ok=True)
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as writer:
-            writer.write(pem)
-            writer.flush()
-            os.fsync(writer.fileno())
-        os.link(part, file)  # unlike a rename, it fails where another process was faster
-        part.unlink()
+        try:
+            writing = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(writing, "wb") as writer:
+                writer.write(pem)
+                writer.flush()
+                os.fsync(writer.fileno())
+            made = _linked(part, file)
+        finally:
+            part.unlink(missing_ok=True)
         sync_folder(file.parent)
     except OSError as error:
         raise SigningError(f"{file}: {error.strerror}") from error
+    return made
+
+
+def _linked(part: Path, file: Path) -> bool:
+    """Give ``part`` the name ``file`` too, unless there is one: a rename would replace it."""
+    try:
+        os.link(part, file)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _from_hex(text: str) -> bytes | None:

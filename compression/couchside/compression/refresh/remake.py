@@ -106,9 +106,12 @@ def refresh(
             report = _make(this, part, seconds)
             text = json.dumps(strict.to_json(report), indent=1, allow_nan=False)
             (part / REPORT).write_text(text + "\n")
-            _publish(part, out)
-        finally:
+            if out.exists():
+                shutil.rmtree(out)
+        except BaseException:
             shutil.rmtree(part, ignore_errors=True)
+            raise
+        _publish(part, out)
     return out / "bundles"
 
 
@@ -276,7 +279,6 @@ def _judge(this: _Refresh, folder: Path, base: PerUser, student: PerUser) -> Ver
 
 
 def _publish(part: Path, out: Path) -> None:
-    (part / LOCK).unlink()
-    if out.exists():
-        shutil.rmtree(out)
+    """From the rename on, ``part`` is the next refresh's: nothing there may be touched."""
     part.rename(out)
+    (out / LOCK).unlink()  # held until then, wherever it lies

@@ -21,6 +21,7 @@ from couchside.cloud_sync.learning.summing.intake import (
     Arrived,
     RefusedUpdateError,
     check_wanted,
+    named_id,
     read_frame,
 )
 from couchside.cloud_sync.learning.summing.waiting import WaitingRoom
@@ -167,7 +168,7 @@ class Aggregator:
             self._judge(read_frame(*named, frame))
         except RefusedUpdateError as error:
             if self._mine(named[0]):
-                self._refuse(*named, b"", error)
+                self._refuse(*named, named_id(frame), error)
 
     def _judge(self, arrived: Arrived) -> None:
         """Queue an Update for the helper's word, or refuse it."""

@@ -9,7 +9,7 @@ from couchside.cloud_sync.learning.rounds import Refusal, is_due
 from couchside.device.errors import UpdateError
 from couchside.device.learning.receipt import Verdict
 from couchside.device.learning.round import Round  # noqa: TC001 - a field of a record
-from couchside.device.learning.spool import FRAME_BYTES
+from couchside.device.learning.spool import FRAME_BYTES, ID_BYTES
 from couchside.device.learning.update import Update, check_belongs, read_update
 
 VERDICTS = {
@@ -21,6 +21,10 @@ VERDICTS = {
     Refusal.LATE: Verdict.LATE,
     Refusal.BUSY: None,  # no receipt: the TV sends it again
 }
+
+
+_NAME = slice(28, 28 + ID_BYTES)
+"""Where a frame's header has the name; see ``couchside.device.learning.update``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,15 @@ def read_frame(round_id: int, device: str, frame: bytes) -> Arrived:
             Refusal.FOREIGN, f"it is of round {update.round_id}, sent as of round {round_id}"
         )
     return Arrived(round_id, device, update)
+
+
+def named_id(frame: bytes) -> bytes:
+    """The Update's name in a frame that may be damaged; empty where it is too short for one.
+
+    Its TV knows its Update by that name only, and sends it again until a receipt has it.
+    """
+    name = frame[_NAME]
+    return name if len(name) == ID_BYTES else b""
 
 
 def check_wanted(arrived: Arrived, asked: Round, folded: int, now: float) -> None:

@@ -36,7 +36,8 @@ def discrete_gaussian(
     The error: a value's distribution is within 2^-45 of the exact one in total variation. Weights
     come from float64 with a relative error of 2^-50, their sums are exact, 64-bit words split the
     line into steps of 2^-64 of at most 2^17 values, and the tails cut off are below 2^-100. For
-    24,000 values that adds less than 10^-9 to δ. Values beyond about 9.3 σ (2^-64) are never drawn.
+    24,000 values that adds less than 10^-9 to δ. Values whose tail is below 2^-64, beyond about
+    9.1 σ, are never drawn.
 
     Args:
         sigma: parameter, in units; within ``SIGMAS``.
@@ -55,15 +56,16 @@ def discrete_gaussian(
 
 @lru_cache(maxsize=2)
 def _table(sigma: float) -> tuple[int, NDArray[np.uint64]]:
-    """The least value, and where on the line of words each value but the last one ends."""
+    """The least value, and where on the line of words each value but the last drawn one ends."""
     reach = math.ceil(CUT * sigma)
     half = [_weight(k, sigma) for k in range(reach + 1)]
     sums = list(accumulate(half[:0:-1] + half))
     total = sums[-1]
     steps = [(each << _WORD_BITS) // total for each in sums[:-1]]
-    # The last steps may be all of the line, which no word reaches: those values are never drawn.
+    # Where what is left of the line is one word or less, its value takes that word as well. So the
+    # values after it are never drawn, like those at the other end whose steps are all at zero.
     top = (1 << _WORD_BITS) - 1
-    return -reach, np.array([min(step, top) for step in steps], dtype=np.uint64)
+    return -reach, np.array([step for step in steps if step < top], dtype=np.uint64)
 
 
 def _weight(k: int, sigma: float) -> int:

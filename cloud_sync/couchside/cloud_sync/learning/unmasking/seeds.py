@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from couchside.cloud_sync.database import open_database
 from couchside.cloud_sync.errors import RoundError
+from couchside.device.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,6 +54,11 @@ class SeedStore:
             otherwise="without it open Rounds can't be unmasked, abandon them",
             secure_delete=True,
         )
+        try:
+            self._scrub()  # the one before may have been killed between its answer and this
+        except sqlite3.Error as error:
+            self._db.close()
+            raise StoreError(f"{file}: {error}") from error
 
     def close(self) -> None:
         """Close the database."""
