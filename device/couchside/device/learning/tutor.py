@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -324,9 +324,13 @@ class Tutor:
         timer.daemon = True
         timer.start()
         answer, arrays = _ask(child, plan)
-        timer.cancel()
+        if answer is None:
+            child.kill()
+        # Its input stays open until it has ended: closed, it means that nobody wants the answer.
         if child.wait() and answer is not None:
             _log.warning("couchside-learn answered and then ended with %d", child.returncode)
+        timer.cancel()
+        _close(child)
         with self._lock:
             if self._child is not child:  # killed on purpose: nothing has happened
                 return
@@ -417,9 +421,11 @@ def _ask(child: subprocess.Popen[bytes], plan: Plan) -> tuple[Answer | None, lis
     except (LearningError, OSError, MemoryError) as error:
         _log.info("couchside-learn gave no answer: %s", error)
         return None, []
-    finally:
-        child.stdout.close()
-        try:
-            child.stdin.close()
-        except BrokenPipeError:
-            _log.debug("couchside-learn did not take the whole lesson")
+
+
+def _close(child: subprocess.Popen[bytes]) -> None:
+    """Close the pipes of a child that has ended; what it did not take of the lesson is lost."""
+    for pipe in (child.stdin, child.stdout):
+        if pipe is not None:
+            with suppress(OSError):
+                pipe.close()
