@@ -101,8 +101,6 @@ class FleetTv:
         self.name, self.folder = name, folder
         self.changes: list[Change] = []
         """Everything that its couchside-sync has told of releases, oldest first."""
-        self.uplink: list[dict[str, Any]] = []
-        """The same of Rounds and Updates."""
         (folder / "spool" / "rounds").mkdir(parents=True)
         settings = DEVICE_SETTINGS.format(folder=folder, least_cohort=least_cohort)
         self.process = TvProcess(folder, slots=folder / "slots", settings=settings)
@@ -195,10 +193,8 @@ class FleetTv:
     def _listen(self, sync: subprocess.Popen[str]) -> None:
         for line in sync.stdout or ():
             told = json.loads(line)
-            if "state" not in told:  # of the way up
-                self.uplink.append(told)
-                continue
-            self.changes.append(Change(**{name: told[name] for name in Change.__slots__}))
+            if "state" in told:  # the others are of the way up
+                self.changes.append(Change(**{name: told[name] for name in Change.__slots__}))
 
 
 def _end_group(child: subprocess.Popen[str]) -> None:

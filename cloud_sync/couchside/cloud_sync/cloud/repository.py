@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from couchside.cloud_sync.learning.identity import learning_record
 from couchside.cloud_sync.release import ISSUED, Destination, target_path
 from couchside.device import strict
 from couchside.device.bundle import MANIFEST, open_bundle, write_manifest
-from couchside.device.durable import sync_folder
+from couchside.device.durable import write_bytes_durably
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -289,7 +288,7 @@ class Repository:
             metadata.sign(signer, append=True)
         raw = metadata.to_bytes(JSONSerializer(compact=True))
         versioned = role != "timestamp"
-        _write(
+        write_bytes_durably(
             self._metadata / (f"{signed.version}.{role}.json" if versioned else "timestamp.json"),
             raw,
         )
@@ -332,13 +331,3 @@ class Repository:
 def now_utc() -> datetime:
     """The wall clock."""
     return datetime.now(UTC)
-
-
-def _write(file: Path, raw: bytes) -> None:
-    part = file.with_name(file.name + ".part")
-    with part.open("wb") as writer:
-        writer.write(raw)
-        writer.flush()
-        os.fsync(writer.fileno())
-    part.replace(file)
-    sync_folder(file.parent)

@@ -30,7 +30,7 @@ from couchside.cloud_sync.tv.plan import Plan
 from couchside.cloud_sync.tv.transfer import Transfer
 from couchside.cloud_sync.tv.uplink import Uplink
 from couchside.device import strict
-from couchside.device.durable import sync_folder
+from couchside.device.durable import write_bytes_durably
 from couchside.device.errors import ConfigError
 from couchside.device.learning.spool import Spool
 
@@ -130,7 +130,8 @@ class Sync:
             return
         self._heard = self._heard or name == head.PACK
         if not file.exists() or file.read_bytes() != payload:
-            _write(file, payload)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes_durably(file, payload)
             self.plan = None
             self._due = self._clock() + SETTLE_S
             if name == head.PACK:
@@ -280,17 +281,6 @@ def _answer(line: bytes, otherwise: str) -> Plan:
         return strict.from_json(Plan, strict.loads(line))
     except (strict.StrictError, UnicodeDecodeError):
         return Plan("failed", why=otherwise)
-
-
-def _write(file: Path, payload: bytes) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    with part.open("wb") as writer:
-        writer.write(payload)
-        writer.flush()
-        os.fsync(writer.fileno())
-    part.replace(file)
-    sync_folder(file.parent)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
