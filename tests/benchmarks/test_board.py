@@ -4,7 +4,7 @@ from pathlib import Path
 
 from simulators.jetson import Jetson
 
-from couchside.benchmarks.board import read_board
+from couchside.benchmarks.machine.board import read_board
 
 
 def test_orin_tells_what_it_is(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 from simulators.jetson import Jetson
 
-from couchside.benchmarks.throttle import judge, read_counters
+from couchside.benchmarks.machine.throttle import judge, read_counters
 
 
 def verdict(jetson, change):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from couchside.benchmarks import lab
-from couchside.benchmarks.board import read_board
+from couchside.benchmarks.machine.board import read_board
 from couchside.benchmarks.delivery.journey import Journey
 from couchside.benchmarks.errors import BenchmarkError, ExitCode, UsageError
 from couchside.benchmarks.learning.night import Night

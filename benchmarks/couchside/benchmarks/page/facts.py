@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from couchside.benchmarks.page import words
 
 if TYPE_CHECKING:
-    from couchside.benchmarks.board import Board
+    from couchside.benchmarks.machine.board import Board
     from couchside.benchmarks.lab import LabReport
     from couchside.device.bundle import Bundle
 

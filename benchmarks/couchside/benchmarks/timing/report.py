@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from couchside.benchmarks.board import Board
-    from couchside.benchmarks.throttle import Throttling
+    from couchside.benchmarks.machine.board import Board
+    from couchside.benchmarks.machine.throttle import Throttling
     from couchside.benchmarks.timing.artefact import Artefact, Parity
     from couchside.benchmarks.timing.percentiles import Summary
     from couchside.device.bundle import QualityRecord

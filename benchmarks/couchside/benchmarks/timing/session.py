@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from couchside.benchmarks.board import read_board
-from couchside.benchmarks.throttle import judge, read_counters
+from couchside.benchmarks.machine.board import read_board
+from couchside.benchmarks.machine.throttle import judge, read_counters
 from couchside.benchmarks.timing.artefact import open_workload
 from couchside.benchmarks.timing.percentiles import NS_PER_MS, check_enough, summarize
 from couchside.benchmarks.timing.report import Config, Latency, LatencyReport, Validity
@@ -16,7 +16,7 @@ from couchside.device.process import memory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from couchside.benchmarks.throttle import Throttling
+    from couchside.benchmarks.machine.throttle import Throttling
     from couchside.benchmarks.timing.artefact import Workload
     from couchside.benchmarks.timing.choice import Choice, Plan
     from couchside.benchmarks.timing.stopwatch import Samples

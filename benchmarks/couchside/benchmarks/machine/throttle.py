@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from couchside.benchmarks.board import read_int, read_text
+from couchside.benchmarks.machine.board import read_int, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -1,0 +1,1 @@
+"""What the benchmarks must know about the machine: board, throttling, power, clocks."""
