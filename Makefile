@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 DEMO   := build/demo
 
-.PHONY: demo test check fix bench clean setup
+.PHONY: demo test check fix bench bench-full clean setup
 .DEFAULT_GOAL := demo
 
 setup: $(READY)
@@ -30,9 +30,14 @@ check: $(READY)     ## format, lint, types, dependency rule
 fix: $(READY)       ## what can be mended without thought
 	@$(BIN)/ruff format . ; $(BIN)/ruff check --fix .
 
-bench: $(READY)     ## measured beside budget, in build/bench.json
+bench: $(READY)     ## every promise and every table in ten minutes, in build/bench/results
 	@$(BIN)/couchside-compress tv-small --out $(DEMO)/lab
-	@$(BIN)/python -m couchside.benchmarks.promises.bench $(DEMO)/lab/bundles --json build/bench.json
+	@$(BIN)/python -m couchside.benchmarks.bench run $(DEMO)/lab/bundles
+
+bench-full: $(READY) ## the same without haste, into benchmarks/results, and the page of it
+	@$(BIN)/couchside-compress tv-small --out $(DEMO)/lab
+	@$(BIN)/python -m couchside.benchmarks.bench run $(DEMO)/lab/bundles --size full --out benchmarks/results
+	@$(BIN)/python -m couchside.benchmarks.bench page
 
 clean:              ## everything that can be made again, but the environment
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

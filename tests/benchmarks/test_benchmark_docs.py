@@ -1,4 +1,4 @@
-"""benchmarks/README.md tells every flag, exit code and promise, and no other flag."""
+"""The pages of the benchmarks tell every flag, exit code and promise."""
 
 from pathlib import Path
 

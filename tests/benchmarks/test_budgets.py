@@ -1,5 +1,7 @@
 """Promises are data; a verdict needs runs that agree."""
 
+from dataclasses import replace
+
 import pytest
 
 from couchside.benchmarks.promises.budgets import (
@@ -50,6 +52,26 @@ def test_missed_wall_time_is_unclear_where_its_witness_keeps_the_budget(witness,
 @pytest.mark.parametrize("witness", [3.0, 30.0])
 def test_witness_never_turns_a_pass(witness):
     assert line(P99, rows_p99=(8.0,), rows_undisturbed_p99=(witness,)).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ((60.0, 61.0), Verdict.PASS),
+        ((65.5, 65.5), Verdict.UNCLEAR),
+        ((66.5, 66.5), Verdict.UNCLEAR),
+        ((68.0, 69.0), Verdict.MISS),
+    ],
+)
+def test_two_runs_within_the_noise_never_say_pass_and_miss(values, verdict):
+    noisy = replace(RSS, noise=0.02)
+    assert line(noisy, daemon_rss=values).verdict is verdict
+
+
+@pytest.mark.parametrize("noise", [-0.1, 1.0, float("nan")])
+def test_noise_that_is_no_share_is_refused(noise):
+    with pytest.raises(ValueError, match="noise"):
+        replace(RSS, noise=noise)
 
 
 def test_what_is_left_is_counted_from_the_median():

@@ -14,7 +14,7 @@ from simulators.jetson import Jetson
 
 from couchside.benchmarks.errors import ExitCode
 from couchside.benchmarks.latency import main
-from couchside.benchmarks.throttle import Throttling
+from couchside.benchmarks.machine.throttle import Throttling
 from couchside.benchmarks.timing.session import judge_run
 from couchside.benchmarks.timing.stopwatch import Samples
 from couchside.device.bundle import FileRecord, open_bundle, write_manifest

@@ -1,7 +1,7 @@
 """A Jetson Orin Nano as a folder: the kernel's files that a benchmark reads.
 
     >>> from pathlib import Path; from tempfile import TemporaryDirectory
-    >>> from couchside.benchmarks.board import read_board
+    >>> from couchside.benchmarks.machine.board import read_board
     >>> with TemporaryDirectory() as folder:
     ...     jetson = Jetson(Path(folder))
     ...     read_board(jetson.root).power_mode

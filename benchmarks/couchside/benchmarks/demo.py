@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from couchside.benchmarks import lab
-from couchside.benchmarks.machine.board import read_board
 from couchside.benchmarks.delivery.journey import Journey
 from couchside.benchmarks.errors import BenchmarkError, ExitCode, UsageError
 from couchside.benchmarks.learning.night import Night
 from couchside.benchmarks.learning.panel import read_panel
+from couchside.benchmarks.machine.board import read_board
 from couchside.benchmarks.page import terminal, words
 from couchside.benchmarks.page.answers import shown_shelf, shown_why
 from couchside.benchmarks.page.facts import run_facts

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Mapping  # noqa: TC003 - strict reads the types of a Board's fields
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
 RUNTIMES = (

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from couchside.benchmarks.page import words
 
 if TYPE_CHECKING:
-    from couchside.benchmarks.machine.board import Board
     from couchside.benchmarks.lab import LabReport
+    from couchside.benchmarks.machine.board import Board
     from couchside.device.bundle import Bundle
 
 

@@ -1,9 +1,12 @@
 """Promises as data, and the verdict on each: pass, miss, or unclear where the runs disagree.
 
-Benchmarks run on shared machines, so one number proves little: a promise is kept or missed only
-if every repeated run says so. A time on the wall may also be missed because another process had
-the processor. Such a promise names a *witness*, the same time less what others took: only if that
-misses the budget as well is it a miss, else a quieter machine has to decide.
+Benchmarks run on shared machines, so one number proves little. What was measured is a *stretch*:
+from the lowest run to the highest, and at least as wide as the budget's ``noise`` around the
+median, which is how far two runs of the whole bench lie apart on one machine. A promise is kept or
+missed only if the whole stretch says so; thus the bench never says pass today and miss tomorrow of
+the same code. A time on the wall may also be missed because another process had the processor. Such
+a promise names a *witness*, the same time less what others took: only if that misses the budget as
+well is it a miss, else a quieter machine has to decide.
 """
 
 from __future__ import annotations
@@ -51,6 +54,8 @@ class Budget:
     unit: str
     at_most: float | None = None
     at_least: float | None = None
+    noise: float = 0.0
+    """Relative difference of two runs of the bench that means nothing; 0 for what is counted."""
     witness: str | None = None
     """Name of the measurement, same unit, that another process can't spoil."""
     recipe: str | None = None
@@ -59,6 +64,8 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.at_most is None) == (self.at_least is None):
             raise ValueError(f"budget {self.name!r} needs at_most or at_least, and not both")
+        if not 0 <= self.noise < 1:
+            raise ValueError(f"budget {self.name!r}: noise is {self.noise}, must be 0 … 1")
 
     @property
     def limit(self) -> float:
@@ -137,8 +144,15 @@ def _judge(budget: Budget, measured: Mapping[str, Sequence[float]]) -> Line:
     return Line(budget, values, budget.room(statistics.median(values)), verdict)
 
 
+def stretch(values: Sequence[float], noise: float) -> tuple[float, float]:
+    """Lowest and highest value that the runs may stand for."""
+    median = statistics.median(values)
+    reach = abs(median) * noise
+    return min(*values, median - reach), max(*values, median + reach)
+
+
 def _agreement(budget: Budget, values: Sequence[float]) -> Verdict:
-    kept = [budget.room(value) >= 0 for value in values]
+    kept = [budget.room(value) >= 0 for value in stretch(values, budget.noise)]
     if all(kept):
         return Verdict.PASS
     return Verdict.UNCLEAR if any(kept) else Verdict.MISS

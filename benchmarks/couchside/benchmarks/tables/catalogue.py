@@ -1,0 +1,10 @@
+"""All tables, in the order of the page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from couchside.benchmarks.tables.table import Table
+
+TABLES: tuple[Table, ...] = ()
