@@ -1,9 +1,11 @@
 """Only a counter may say that a machine was not held back."""
 
+import time
+
 import pytest
 from simulators.jetson import Jetson
 
-from couchside.benchmarks.machine.throttle import judge, read_counters
+from couchside.benchmarks.machine.throttle import ThrottleWatch, judge, read_counters
 
 
 def verdict(jetson, change):
@@ -54,3 +56,39 @@ def test_x86_counts_are_summed_over_cores(tmp_path):
         folder.mkdir(parents=True)
         (folder / "core_throttle_count").write_text(f"{count}\n")
     assert read_counters(tmp_path) == {"core_throttle": 7}
+
+
+def watched(jetson, *changes):
+    with ThrottleWatch(jetson.root, period_s=0.005) as watch:
+        for change in changes:
+            change()
+            time.sleep(0.05)
+    return watch.verdict()
+
+
+def test_core_below_what_it_may_is_throttled(tmp_path):
+    jetson = Jetson(tmp_path)
+    found = watched(jetson, lambda: jetson.run_at(0.7))
+    assert found.verdict == "throttled"
+    assert "70% of what it may" in found.reasons[0]
+
+
+def test_one_fast_core_is_enough(tmp_path):
+    """The others idle: one thread is measured."""
+    jetson = Jetson(tmp_path)
+    jetson.run_at(0.3)
+    jetson.write("sys/devices/system/cpu/cpufreq/policy4/scaling_cur_freq", "1510400\n")
+    assert watched(jetson, lambda: None).verdict == "clean"
+
+
+def test_zone_at_its_passive_trip_point_is_throttled(tmp_path):
+    jetson = Jetson(tmp_path)
+    found = watched(jetson, lambda: jetson.heat(99.5))
+    assert found.verdict == "throttled"
+    assert found.reasons == ("cpu-thermal at 100 °C, its passive trip point",)
+
+
+def test_watch_of_a_machine_that_tells_nothing_is_unknown(tmp_path):
+    with ThrottleWatch(tmp_path, period_s=0.005) as watch:
+        time.sleep(0.02)
+    assert watch.verdict().verdict == "unknown"

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import platform
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping  # noqa: TC003 - strict reads the types of a Board's fields
 from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
+JETPACKS = {"R35": "5", "R36": "6", "R38": "7"}
+"""Jetson Linux release → JetPack, as NVIDIA's Jetson Linux archive lists them."""
 RUNTIMES = (
     "numpy",
     "ai-edge-litert",
@@ -46,8 +47,18 @@ class Board:
     kernel: str | None
     l4t: str | None
     """Jetson Linux release."""
+    jetpack: str | None
+    """Release that this Jetson Linux belongs to, by its first number."""
     power_mode: str | None
     """Jetson: id and name of the power model."""
+    clocks_locked: bool | None
+    """Whether CPU and GPU are pinned to one frequency; None where none is shown."""
+    gpu: str | None
+    """NVIDIA's name of a discrete GPU and its driver; None where there is no nvidia-smi."""
+    container: str | None
+    """What gives away that this runs in one; None if nothing does."""
+    memory_limit_bytes: int | None
+    """Of the cgroup; None if there is none."""
     python: str
     runtimes: Mapping[str, str]
     """Version of each installed distribution that decides about speed."""
@@ -70,7 +81,12 @@ def read_board(root: Path) -> Board:
         memory_bytes=_memory_bytes(root),
         kernel=read_text(root / "proc/sys/kernel/osrelease"),
         l4t=_l4t(root),
+        jetpack=_jetpack(root),
         power_mode=_power_mode(root),
+        clocks_locked=locked_clocks(root),
+        gpu=_gpu(root),
+        container=_container(root),
+        memory_limit_bytes=read_int(root / "sys/fs/cgroup/memory.max"),
         python=platform.python_version(),
         runtimes=_runtimes(),
         load_average=_load_average(root),
@@ -91,6 +107,16 @@ def read_int(file: Path) -> int | None:
     """A file with one whole number in it; None if it is not that."""
     text = read_text(file)
     return int(text) if text is not None and re.fullmatch(r"-?\d+", text) else None
+
+
+def locked_clocks(root: Path) -> bool | None:
+    """Whether the frequencies of CPU and GPU are pinned; None if the machine shows none."""
+    cpus = (root / "sys/devices/system/cpu/cpufreq").glob("policy*")
+    gpus = (root / "sys/class/devfreq").glob("*gpu*")
+    limits = [(read_int(p / "scaling_min_freq"), read_int(p / "scaling_max_freq")) for p in cpus]
+    limits += [(read_int(gpu / "min_freq"), read_int(gpu / "max_freq")) for gpu in gpus]
+    known = [(low, high) for low, high in limits if low is not None and high is not None]
+    return all(low == high for low, high in known) if known else None
 
 
 def _model(root: Path) -> str | None:
@@ -131,6 +157,30 @@ def _l4t(root: Path) -> str | None:
     text = read_text(root / "etc/nv_tegra_release") or ""
     found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
     return f"R{found[1]}.{found[2]}" if found else None
+
+
+def _jetpack(root: Path) -> str | None:
+    l4t = _l4t(root)
+    return JETPACKS.get(l4t.split(".")[0]) if l4t else None
+
+
+def _gpu(root: Path) -> str | None:
+    """Asked once, and not below a made-up root."""
+    if root != Path("/") or shutil.which("nvidia-smi") is None:
+        return None
+    query = ["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said.strip().splitlines()[0] if said.strip() else None
+
+
+def _container(root: Path) -> str | None:
+    for sign in (".dockerenv", "run/.containerenv"):
+        if (root / sign).exists():
+            return f"/{sign}"
+    return None
 
 
 def _power_mode(root: Path) -> str | None:

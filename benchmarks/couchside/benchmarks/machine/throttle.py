@@ -1,21 +1,25 @@
 """Was the machine held back while it was measured? Only counters may say no.
 
-Three sources: the over-current counters of a Jetson (hwmon ``soctherm_oc``; cumulative since boot,
-so a run is judged by their difference), the thermal counters of x86, and the state of cooling
-devices, which is only looked at before and after. The hwmon is found by its name, as its number
-varies from board to board. Where there is no counter the verdict is *unknown*, never *clean*.
+Looked at before and after: the over-current counters of a Jetson (hwmon ``soctherm_oc``; cumulative
+since boot, so a run is judged by their difference), the thermal counters of x86, and the state of
+cooling devices. The hwmon is found by its name, as its number varies from board to board. Looked at
+meanwhile, twice a second: whether the fastest core runs as fast as it may, and whether a zone is as
+hot as its passive trip point. Where there is no counter the verdict is *unknown*, never *clean*.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping  # noqa: TC003 - strict reads the types of Throttling's fields
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from couchside.benchmarks.machine.board import read_int, read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
+    from types import TracebackType
 
 Verdict = Literal["clean", "suspect", "throttled", "unknown"]
 
@@ -32,6 +36,86 @@ class Throttling:
     verdict: Verdict
     rose: Mapping[str, int]
     """By how much each counter or cooling state rose during the run."""
+    reasons: tuple[str, ...] = ()
+    """What was seen meanwhile, in words."""
+
+
+SLOW = 0.97
+"""A core that may run at f and runs below this share of it is held back."""
+SLOW_SHARE = 0.01
+"""Share of the samples that may be slow: a core takes a moment to speed up."""
+PERIOD_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """One look at a running machine."""
+
+    speed: float | None
+    """Frequency of the fastest core over what it may be; None where it is not shown."""
+    hot: tuple[str, ...]
+    """Zones at or above their passive trip point."""
+
+
+class ThrottleWatch:
+    """Watches a machine while the block runs: a thread that reads a few small files twice a second.
+
+    Args:
+        root: of the system's files.
+        period_s: between two looks.
+    """
+
+    def __init__(self, root: Path, *, period_s: float = PERIOD_S) -> None:
+        self._root, self._period_s = root, period_s
+        self._before: dict[str, int] = {}
+        self._after: dict[str, int] = {}
+        self._glances: list[Glance] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._before = read_counters(self._root)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        self._after = read_counters(self._root)
+
+    def verdict(self) -> Throttling:
+        """What the block's run is worth, once it is over."""
+        return judge(self._before, self._after, self._glances)
+
+    def _watch(self) -> None:
+        # Not at once: a core needs a moment to speed up.
+        while not self._over.wait(self._period_s):
+            self._glances.append(glance(self._root))
+
+
+def glance(root: Path) -> Glance:
+    """Look once, below ``root``."""
+    speeds = []
+    for policy in (root / "sys/devices/system/cpu/cpufreq").glob("policy*"):
+        now, most = (read_int(policy / f"scaling_{what}_freq") for what in ("cur", "max"))
+        if now and most:
+            speeds.append(now / most)
+    zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
+    return Glance(max(speeds, default=None), tuple(name for zone in zones for name in _hot(zone)))
+
+
+def _hot(zone: Path) -> Iterator[str]:
+    now = read_int(zone / "temp")
+    for kind in sorted(zone.glob("trip_point_*_type")):
+        trip = read_int(kind.with_name(kind.name.replace("_type", "_temp")))
+        if read_text(kind) == "passive" and now is not None and trip and now >= trip:
+            yield f"{read_text(zone / 'type') or zone.name} at {now / 1000:.0f} °C"
+            return
 
 
 def read_counters(root: Path) -> dict[str, int]:
@@ -39,19 +123,31 @@ def read_counters(root: Path) -> dict[str, int]:
     return dict((*_over_current(root), *_thermal(root), *_cooling(root)))
 
 
-def judge(before: Mapping[str, int], after: Mapping[str, int]) -> Throttling:
-    """Compare two readings of one machine."""
+def judge(
+    before: Mapping[str, int], after: Mapping[str, int], glances: list[Glance] | None = None
+) -> Throttling:
+    """Compare two readings of one machine, and what was seen between them."""
     rose = {
         name: after[name] - value
         for name, value in before.items()
         if name in after and after[name] > value
     }
-    if any(not name.startswith(HARMLESS_OFTEN) for name in rose):
-        return Throttling("throttled", rose)
+    reasons = tuple(_seen(glances or []))
+    if reasons or any(not name.startswith(HARMLESS_OFTEN) for name in rose):
+        return Throttling("throttled", rose, reasons)
     if rose:
         return Throttling("suspect", rose)
     counted = any(name.startswith(COUNTERS) for name in before)
     return Throttling("clean" if counted else "unknown", rose)
+
+
+def _seen(glances: list[Glance]) -> Iterator[str]:
+    speeds = [seen.speed for seen in glances if seen.speed is not None]
+    slow = [speed for speed in speeds if speed < SLOW]
+    if len(slow) > max(SLOW_SHARE * len(speeds), 1):
+        often = f"{len(slow)} of {len(speeds)} times"
+        yield f"the fastest core ran at {min(slow):.0%} of what it may, {often}"
+    yield from sorted({f"{zone}, its passive trip point" for seen in glances for zone in seen.hot})
 
 
 def _over_current(root: Path) -> Iterator[tuple[str, int]]:
