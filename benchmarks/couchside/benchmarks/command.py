@@ -7,7 +7,6 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from couchside.benchmarks.errors import BenchmarkError, ExitCode
-from couchside.compression.errors import CompressionError
 from couchside.device.errors import CouchsideError, RuntimeUnavailableError
 
 if TYPE_CHECKING:
@@ -31,10 +30,16 @@ def run_command(program: str, run: Callable[[], ExitCode]) -> ExitCode:
         return _failed(program, error, error.code)
     except RuntimeUnavailableError as error:
         return _failed(program, error, ExitCode.UNAVAILABLE)
-    except (CouchsideError, CompressionError, OSError) as error:
+    except _expected() as error:
         return _failed(program, error, ExitCode.USAGE)
     except KeyboardInterrupt:
         return _failed(program, "interrupted before there was a result", ExitCode.INVALID)
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """What is raised on purpose, the lab's if it is there: what was not loaded raises nothing."""
+    lab = sys.modules.get("couchside.compression.errors")
+    return (CouchsideError, OSError, *(() if lab is None else (lab.CompressionError,)))
 
 
 def _failed(program: str, why: object, code: ExitCode) -> ExitCode:

@@ -22,7 +22,7 @@ def to_document(kind: str, report: Any) -> dict[str, Any]:
     return {"schema": SCHEMA, "kind": kind, **strict.to_json(report)}
 
 
-def check_target(target: str | None) -> None:
+def check_target(target: str | None, flag: str = "--json") -> None:
     """Find out before a run, not after it, that its result can't be written.
 
     Raises:
@@ -33,7 +33,7 @@ def check_target(target: str | None) -> None:
     path = Path(target)
     writable = os.access(path if path.exists() else path.parent, os.W_OK)
     if path.is_dir() or not writable:
-        raise UsageError(f"--json {target}: not a file in a folder that can be written")
+        raise UsageError(f"{flag} {target}: not a file in a folder that can be written")
 
 
 def write_document(document: Mapping[str, Any], target: str | None) -> None:

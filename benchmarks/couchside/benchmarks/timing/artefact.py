@@ -1,41 +1,44 @@
-"""A Bundle or a bare model file → something to time, and the check that it computes the truth.
+"""The bytes that are timed, the backend that reads them, and the check that it computes the truth.
 
 A Bundle carries golden vectors, so its speed is only printed after its answers were found right.
-A bare ``.tflite`` or ``.onnx`` file carries none: it is fed random numbers in the shapes of its
-own signature, and its speed may be that of garbage.
+A bare ``.tflite`` or ``.onnx`` file carries none, and its speed may be that of garbage.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+import sys
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import TYPE_CHECKING, Literal
 
 from couchside.benchmarks.errors import UsageError
-from couchside.benchmarks.timing.signature import read_signature
-from couchside.device.bundle import open_bundle
-from couchside.device.features import GAPS, SIGNALS
-from couchside.device.ranker import UserModel, score, top_k
-from couchside.device.runtime.graph import check_golden, load_graph, open_graph
+from couchside.device.errors import RuntimeUnavailableError
+from couchside.device.runtime.graph import check_golden
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Mapping
 
-    from numpy.typing import NDArray
+    from couchside.benchmarks.timing.choice import BackendChoice, Choice
+    from couchside.device.bundle import Bundle, RuntimeName
 
-    from couchside.benchmarks.timing.choice import BackendChoice, Choice, Scenario
-    from couchside.device.bundle import Bundle, GraphRecord, QualityRecord, RuntimeName
-
+RUNTIME: dict[BackendChoice, RuntimeName] = {
+    "litert": "litert",
+    "tflite": "litert",
+    "onnxruntime": "onnxruntime",
+    "tensorrt": "tensorrt",
+}
+"""What the device calls each backend; it takes tflite-runtime where there is no LiteRT."""
 READS: dict[RuntimeName, str] = {
     "litert": ".tflite",
     "onnxruntime": ".onnx",
     "tensorrt": ".onnx",
 }
-"""Files that each backend opens."""
-DEFAULT: dict[str, RuntimeName] = {".tflite": "litert", ".onnx": "onnxruntime"}
+"""Files that each runtime opens."""
+PACKAGES: dict[BackendChoice, tuple[str, str]] = {
+    "litert": ("ai_edge_litert", "pip install 'couchside[litert]' (or ai-edge-litert)"),
+    "tflite": ("tflite_runtime", "pip install 'couchside[tflite]' (or tflite-runtime 'numpy<2')"),
+}
+"""Packages that both read TFLite files, and how to get them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +50,12 @@ class Artefact:
     sha256: str
     """Of the file, or of the Bundle's manifest, which names the SHA-256 of everything else."""
     bytes: int
-    """Of the model file that was loaded."""
+    """Of the model file that was loaded; of the item table where there is none."""
     version: int | None = None
     recipe: str | None = None
     flavour: str | None = None
+    precision: Mapping[str, str] = field(default_factory=dict)
+    """Of each kind of tensor: weights of graphs, what crosses their border, and the item table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,89 +66,38 @@ class Parity:
     graph: str
     cosine: float | None
     """The lowest over all golden vectors of the graph; None where there are none."""
+    top_10_overlap: float | None = None
+    """Share of the reference's ten best titles that it picks, too; None where it ranks nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """Something to time."""
-
-    artefact: Artefact
-    backend: RuntimeName
-    scenario: Scenario
-    graph: str
-    titles: int | None
-    """Rows of the table that ``rank`` scores."""
-    quality: QualityRecord | None
-    """What the lab measured for this very flavour."""
-    load: Callable[[], Callable[[], object]]
-    """Opens the model and returns one run of it."""
-    check: Callable[[], Parity]
-    """Compares with the golden vectors; raises BundleError if they differ."""
-
-
-def open_workload(path: Path, choice: Choice) -> Workload:
-    """Prepare what ``choice`` asks of the Bundle folder or model file at ``path``.
-
-    Raises:
-        UsageError: there is nothing at the path, or the choice does not fit it.
-        BundleError: the Bundle is damaged, or has no such graph or golden vectors for it.
-    """
-    if path.is_dir():
-        return _bundle_workload(path, choice)
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file or folder; give a Bundle or a model file")
-    return _file_workload(path, choice)
-
-
-def _bundle_workload(path: Path, choice: Choice) -> Workload:
-    name = choice.graph or "user_model"
-    if choice.scenario == "rank" and name != "user_model":
-        raise UsageError(f"--scenario rank runs the user model: leave out --graph {name}")
-    bundle = _on_backend(open_bundle(path), name, choice.backend)
-    file = bundle.file(bundle.graph(name).file)
-    return Workload(
-        artefact=Artefact(
-            str(path),
-            "bundle",
-            bundle.bundle_id,
-            file.stat().st_size,
-            bundle.version,
-            bundle.manifest.recipe,
-            bundle.flavour,
-        ),
-        backend=bundle.runtime,
-        scenario=choice.scenario,
-        graph=name,
-        titles=bundle.tensor("popularity").shape[0] if choice.scenario == "rank" else None,
-        quality=bundle.manifest.quality,
-        load=_rank(bundle, choice) if choice.scenario == "rank" else _graph(bundle, name, choice),
-        check=lambda: _golden(bundle, name, choice.threads),
+def describe_bundle(bundle: Bundle, graph: str | None) -> Artefact:
+    """The record of a Bundle; ``graph`` is the one that is loaded, if any is."""
+    file = bundle.graph(graph).file if graph else bundle.manifest.tensors["content"].file
+    return Artefact(
+        str(bundle.path),
+        "bundle",
+        bundle.bundle_id,
+        bundle.file(file).stat().st_size,
+        bundle.version,
+        bundle.manifest.recipe,
+        bundle.flavour,
+        _precision(bundle, graph),
     )
 
 
-def _file_workload(path: Path, choice: Choice) -> Workload:
-    if choice.scenario != "graph" or choice.graph is not None:
-        raise UsageError(f"{path} is one bare graph: --scenario and --graph need a Bundle")
-    if path.suffix not in DEFAULT:
-        raise UsageError(
-            f"{path}: model files end in {' or '.join(DEFAULT)}; give one, or a Bundle"
-        )
-    backend = _backend(choice.backend, path.name, DEFAULT[path.suffix])
-    raw = path.read_bytes()
-    artefact = Artefact(str(path), "file", hashlib.sha256(raw).hexdigest(), len(raw))
-    return Workload(
-        artefact=artefact,
-        backend=backend,
-        scenario="graph",
-        graph=path.stem,
-        titles=None,
-        quality=None,
-        load=_bare(path, backend, choice),
-        check=lambda: Parity(checked=False, graph=path.stem, cosine=None),
-    )
+def _precision(bundle: Bundle, graph: str | None) -> dict[str, str]:
+    """A graph's activations are not here: the runtime chooses them."""
+    manifest = bundle.manifest
+    table = ("content", "delta", "projection", "popularity")
+    found: dict[str, str] = {f"table {name}": manifest.tensors[name].dtype for name in table}
+    if graph:
+        record = manifest.graphs[graph]
+        ports = {port.dtype for port in (*record.inputs.values(), *record.outputs.values())}
+        found |= {f"{graph} weights": record.weights, f"{graph} border": ", ".join(sorted(ports))}
+    return found
 
 
-def _on_backend(bundle: Bundle, graph: str, wanted: BackendChoice) -> Bundle:
+def on_backend(bundle: Bundle, graph: str, choice: Choice) -> Bundle:
     """The Bundle with this graph alone, as if made for another backend that reads its file.
 
     Only what is timed is checked, so that nothing else warms the machine or fills the memory.
@@ -158,86 +112,66 @@ def _on_backend(bundle: Bundle, graph: str, wanted: BackendChoice) -> Bundle:
         raise UsageError(f"{bundle.path}: no golden vectors for {graph}, so it is not timed")
     alone = replace(
         bundle.manifest,
-        runtime=_backend(wanted, record.file, bundle.runtime),
+        runtime=runtime_for(choice, record.file, bundle.runtime),
         graphs={graph: record},
         golden=golden,
     )
     return replace(bundle, manifest=alone)
 
 
-def _backend(wanted: BackendChoice, file: str, default: RuntimeName) -> RuntimeName:
-    backend: RuntimeName = default if wanted == "auto" else wanted
-    if not file.endswith(READS[backend]):
+def runtime_for(choice: Choice, file: str, default: RuntimeName) -> RuntimeName:
+    """The device's name of the backend that was asked for.
+
+    Raises:
+        UsageError: it does not read such files, or runs no graphs at all.
+    """
+    if choice.backend == "numpy":
         raise UsageError(
-            f"--backend {backend} reads {READS[backend]} files, {file} is none: "
+            "--backend numpy runs no graph: it scores and selects, so it takes --scenario rank only"
+        )
+    runtime = RUNTIME.get(choice.backend, default)
+    if not file.endswith(READS[runtime]):
+        raise UsageError(
+            f"--backend {choice.backend} reads {READS[runtime]} files, {file} is none: "
             "take another flavour or backend"
         )
-    return backend
+    return runtime
 
 
-def _golden(bundle: Bundle, name: str, threads: int) -> Parity:
-    return Parity(checked=True, graph=name, cosine=check_golden(bundle, threads=threads)[name])
+def insist(backend: BackendChoice) -> None:
+    """Make the device's reader of TFLite files take the one package that was asked for.
+
+    The device takes whichever of the two there is. Here a name must mean one of them, so the other
+    one is hidden from this process.
+
+    Raises:
+        RuntimeUnavailableError: it is not installed, or not with this NumPy.
+    """
+    if backend not in PACKAGES:
+        return
+    package, remedy = PACKAGES[backend]
+    try:
+        import_module(f"{package}.interpreter")
+    except (ImportError, AttributeError) as error:  # an old binary on a new NumPy gives either
+        raise RuntimeUnavailableError(
+            f"--backend {backend} does not run here ({error}): {remedy}"
+        ) from error
+    if backend == "tflite":
+        for name in ("ai_edge_litert", "ai_edge_litert.interpreter"):
+            sys.modules[name] = None  # type: ignore[assignment]
 
 
-def _graph(bundle: Bundle, name: str, choice: Choice) -> Callable[[], Callable[[], object]]:
-    """One graph, fed with the first golden vector: a valid input of the lab's choice."""
-    golden = bundle.manifest.golden[0]
-    feeds = {port: np.array(bundle.tensor(tensor)) for port, tensor in golden.inputs.items()}
-
-    def load() -> Callable[[], object]:
-        graph = open_graph(bundle, name, threads=choice.threads)
-        return lambda: graph.run(feeds)
-
-    return load
+def backend_name(runtime: RuntimeName) -> str:
+    """What computes, by what was imported for it."""
+    if runtime == "litert" and not sys.modules.get("ai_edge_litert.interpreter"):
+        return "tflite"
+    return runtime
 
 
-def _rank(bundle: Bundle, choice: Choice) -> Callable[[], Callable[[], object]]:
-    """History → user vector → scores of the Bundle's whole table → the best k."""
+def golden_parity(bundle: Bundle, graph: str, threads: int) -> Parity:
+    """Run the golden vectors of a graph that is alone in its Bundle.
 
-    def load() -> Callable[[], object]:
-        model = UserModel(bundle, threads=choice.threads)
-        table = bundle.item_vectors()
-        popularity = np.array(bundle.tensor("popularity"))
-        vectors, signals, gaps = _history(table, bundle.model.history_length, choice.seed)
-        weight, k = bundle.popularity_weight, choice.k
-        return lambda: top_k(
-            score(model.user(vectors, signals, gaps), table, popularity, weight), k
-        )
-
-    return load
-
-
-def _history(
-    table: NDArray[np.float32], length: int, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
-    """A full history of random titles: a short one is padded, so it costs the same."""
-    rng = np.random.default_rng(seed)
-    return (
-        table[rng.integers(0, len(table), length)],
-        rng.integers(0, SIGNALS, length, dtype=np.int32),
-        rng.integers(0, GAPS, length, dtype=np.int32),
-    )
-
-
-def _bare(path: Path, backend: RuntimeName, choice: Choice) -> Callable[[], Callable[[], object]]:
-    """A model file as it is; reading its signature is part of its loading."""
-
-    def load() -> Callable[[], object]:
-        record = read_signature(path, backend)
-        graph = load_graph(backend, path, record, threads=choice.threads)
-        feeds = _random_feeds(record, choice.seed)
-        return lambda: graph.run(feeds)
-
-    return load
-
-
-def _random_feeds(record: GraphRecord, seed: int) -> dict[str, NDArray[Any]]:
-    """Standard normal numbers, and 0 or 1 for whole ones, as those may be rows of a table."""
-    rng = np.random.default_rng(seed)
-    feeds: dict[str, NDArray[Any]] = {}
-    for name, port in record.inputs.items():
-        if np.dtype(port.dtype).kind == "f":
-            feeds[name] = rng.standard_normal(port.shape).astype(port.dtype)
-        else:
-            feeds[name] = rng.integers(0, 2, port.shape).astype(port.dtype)
-    return feeds
+    Raises:
+        BundleError: an answer is too far from the lab's.
+    """
+    return Parity(checked=True, graph=graph, cosine=check_golden(bundle, threads=threads)[graph])

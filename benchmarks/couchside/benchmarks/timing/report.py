@@ -1,20 +1,35 @@
-"""What a latency run leaves behind: everything as records, and one line for a person."""
+"""What a latency run leaves behind, as records; their names are those of the JSON document."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from couchside.benchmarks.machine.board import Board
+    from couchside.benchmarks.machine.power import Power
     from couchside.benchmarks.machine.throttle import Throttling
     from couchside.benchmarks.timing.artefact import Artefact, Parity
+    from couchside.benchmarks.timing.compare import Comparison
     from couchside.benchmarks.timing.percentiles import Summary
+    from couchside.benchmarks.timing.slo import Judgement
     from couchside.device.bundle import QualityRecord
 
-MB = 1e6
+TOTAL = "total"
+"""Name of the whole query among its stages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """The clock that times were read from, in nanoseconds."""
+
+    clock: str
+    resolution_ns: float
+    """As the system promises."""
+    overhead_ns: float
+    """What timing nothing takes (median): no shorter stage can be told from none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,39 +40,101 @@ class Config:
     graph: str
     backend: str
     threads: int
-    warmup_ms: float
-    iterations: int
-    duration_s: float
-    titles: int | None
-    """Rows of the table that was scored; None where there is none."""
+    batch: int
+    streams: int
+    history: int | None
     k: int | None
     seed: int
+    warmup_ms: float
+    warmup_iters: int
+    iterations: int
+    duration_s: float
+    repeat: int
+    idle_ms: float
+    spin_wait: bool
+    cores: tuple[int, ...]
+    """That the process might run on."""
+    timer: Timer
+    mode: str = "single-stream"
     in_flight: int = 1
+    """Of each stream."""
     percentile_method: str = "nearest rank"
+    interval_method: str = "order statistics, binomial, 95 %, runs taken as independent"
     gc: str = "disabled while timed"
 
 
 @dataclass(frozen=True, slots=True)
-class Latency:
-    """Milliseconds of wall time."""
+class Start:
+    """Milliseconds that are paid once."""
 
     load: float
-    """Opening the model, with the import of its runtime."""
+    """Opening what answers, with the import of its runtime."""
     first: float
-    """The first run after it, which everything later is warmer than."""
-    steady: Summary | None
-    """The timed runs; None if there were none."""
+    """The first query after it, which everything later is warmer than."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One of the repeated measurements of a case, in milliseconds."""
+
+    n: int
+    mean: float
+    p50: float | None
+    p99: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class CaseReport:
+    """One kind of query."""
+
+    name: str
+    items: int
+    """Things answered by one query."""
+    titles: int | None
+    """Titles that were looked through; None where none are."""
+    made: str | None
+    """Where those titles come from."""
+    latency_ms: Mapping[str, Summary]
+    """Wall time of the whole query, ``total``, and of each stage; empty if nothing was timed."""
+    cpu_ms: Summary | None
+    """CPU time over all threads of whoever answers; None where it can't be told apart."""
+    runs: tuple[Run, ...]
+    queries_per_second: float
+    """Of all streams together, rests included."""
+    items_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What the rest of the machine did to the timed runs."""
+
+    preemptions: int | None
+    """Times that the kernel took the processor away: each adds milliseconds to a run."""
+    waiting: float | None
+    """Share of the timed wall time that callers waited for a core; None if not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerReport:
+    """The process that answered, where it is not this one."""
+
+    memory: Mapping[str, int]
+    facts: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Validity:
     """Whether the numbers may be quoted."""
 
+    verdict: Literal["valid", "suspect", "invalid"]
     valid: bool
+    """Not invalid."""
     partial: bool
     """Interrupted before the minimums were met."""
     reasons: tuple[str, ...]
     """Why not, if not."""
+    doubts: tuple[str, ...]
+    """What makes the numbers suspect, though they count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,79 +144,25 @@ class LatencyReport:
     artefact: Artefact
     config: Config
     parity: Parity
-    latency_ms: Latency
-    cpu_ms: Summary | None
-    """CPU time of each timed run over all threads of the process."""
-    preemptions: int
-    """Times that the kernel took the processor away meanwhile: each adds milliseconds to a run."""
+    start_ms: Start
+    cases: tuple[CaseReport, ...]
+    mlperf: Mapping[str, float] | None
+    """With ``--mlperf``: the 90th percentile of each case in milliseconds."""
+    noise: Noise
     memory: Mapping[str, int]
     """Of this process, Python and benchmark included, after the timed runs."""
+    server: ServerReport | None
+    power: Power
     quality: QualityRecord | None
     board: Board
     throttle: Throttling
+    slo: tuple[Judgement, ...]
+    comparison: Comparison | None
+    notes: tuple[str, ...]
+    """What a reader must know before quoting the numbers."""
     validity: Validity
 
-
-def human_line(report: LatencyReport) -> str:
-    """Speed, what it was measured on, what it costs, how good it is, and whether to believe it."""
-    parts = (
-        _speed(report),
-        f"load {report.latency_ms.load:.1f} ms, first {report.latency_ms.first:.2f} ms",
-        f"RSS {report.memory['rss_bytes'] / MB:.1f} MB",
-        _parity(report.parity),
-        _quality(report),
-        f"throttle: {report.throttle.verdict}",
-        _validity(report.validity),
-    )
-    return " | ".join(part for part in parts if part)
-
-
-def _speed(report: LatencyReport) -> str:
-    steady, config = report.latency_ms.steady, report.config
-    if steady is None:
-        return "nothing timed"
-    what = config.graph if config.scenario == "graph" else config.scenario
-    cpu = "" if report.cpu_ms is None else f", CPU {_worst(report.cpu_ms)}"
-    return (
-        f"{what} on {config.backend}: {_times(steady)} ms{cpu} ms (n={steady.n:,}, "
-        f"{config.in_flight} in flight, {_plural(config.threads, 'thread')}, "
-        f"preempted {_plural(report.preemptions, 'time')})"
-    )
-
-
-def _times(summary: Summary) -> str:
-    shown = [f"{name} {ms:.3f}" for name, ms in summary.percentiles.items() if ms is not None]
-    return "  ".join(shown) or f"mean {summary.mean:.3f}"
-
-
-def _worst(summary: Summary) -> str:
-    """The last percentile that enough runs stand behind."""
-    return _times(summary).split("  ")[-1]
-
-
-def _plural(n: int, word: str) -> str:
-    return f"{n} {word}" if n == 1 else f"{n} {word}s"
-
-
-def _parity(parity: Parity) -> str:
-    if not parity.checked:
-        return "answers NOT checked: a bare file has no golden vectors"
-    return f"golden vectors met (cosine {parity.cosine:.4f})"
-
-
-def _quality(report: LatencyReport) -> str:
-    quality = report.quality
-    if report.artefact.kind == "file":
-        return ""
-    if quality is None:
-        return "quality never measured: a draft"
-    return (
-        f"NDCG@10 {quality.ndcg_at_10:.4f}, loss to the float student {quality.ndcg_loss:+.1%} "
-        f"[{quality.ndcg_loss_low:+.1%}, {quality.ndcg_loss_high:+.1%}]"
-    )
-
-
-def _validity(validity: Validity) -> str:
-    if validity.valid:
-        return "VALID"
-    return f"{'PARTIAL, ' if validity.partial else ''}INVALID: {'; '.join(validity.reasons)}"
+    @property
+    def rss_bytes(self) -> int:
+        """Of the process that answers."""
+        return (self.server.memory if self.server else self.memory)["rss_bytes"]

@@ -32,16 +32,27 @@ ONNX_DTYPES = {
 Ports = dict[str, PortRecord]
 
 
-def read_signature(path: Path, backend: RuntimeName) -> GraphRecord:
-    """The record of a model file; a dimension that the file leaves open counts as 1.
+def read_signature(path: Path, backend: RuntimeName, batch: int = 1) -> tuple[GraphRecord, bool]:
+    """The record of a model file; a dimension that the file leaves open counts as ``batch``.
+
+    Returns:
+        The record, and whether it leaves any open.
 
     Raises:
         UsageError: the runtime can't read the file, or it takes what can't be invented (text).
         RuntimeUnavailableError: the runtime is not installed.
     """
-    read = _litert_ports if backend == "litert" else _onnx_ports
-    inputs, outputs = read(path)
-    return GraphRecord(path.name, "float32", inputs, outputs)
+    if backend == "litert":
+        inputs, outputs = _litert_ports(path)
+        return GraphRecord(path.name, "float32", inputs, outputs), False
+    session = _onnx_session(path)
+    inputs, outputs = (
+        {node.name: _port(path, node, batch) for node in nodes}
+        for nodes in (session.get_inputs(), session.get_outputs())
+    )
+    sizes = [size for node in session.get_inputs() for size in node.shape]
+    is_open = not all(isinstance(size, int) for size in sizes)
+    return GraphRecord(path.name, "float32", inputs, outputs), is_open
 
 
 def _litert_ports(path: Path) -> tuple[Ports, Ports]:
@@ -52,7 +63,7 @@ def _litert_ports(path: Path) -> tuple[Ports, Ports]:
 
     def ports(details: dict[str, dict[str, Any]]) -> Ports:
         return {
-            n: _port(path, n, d["shape"], np.dtype(d["dtype"]).name) for n, d in details.items()
+            n: _record(path, n, d["shape"], np.dtype(d["dtype"]).name) for n, d in details.items()
         }
 
     return ports(runner.get_input_details()), ports(runner.get_output_details())
@@ -68,7 +79,7 @@ def _interpreter(path: Path) -> Any:
     raise RuntimeUnavailableError("LiteRT is not installed: pip install 'couchside[litert]'")
 
 
-def _onnx_ports(path: Path) -> tuple[Ports, Ports]:
+def _onnx_session(path: Path) -> Any:
     try:
         import onnxruntime  # noqa: PLC0415 - only where it is asked for
     except ImportError as error:
@@ -78,23 +89,18 @@ def _onnx_ports(path: Path) -> tuple[Ports, Ports]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise UsageError(f"{path}: onnxruntime can't load it: {error}") from error
 
-    def ports(nodes: Sequence[Any]) -> Ports:
-        return {
-            n.name: _port(path, n.name, n.shape, ONNX_DTYPES.get(n.type, n.type)) for n in nodes
-        }
 
-    return ports(session.get_inputs()), ports(session.get_outputs())
+def _port(path: Path, node: Any, batch: int) -> PortRecord:
+    sizes = tuple(size if isinstance(size, int) else batch for size in node.shape)
+    return _record(path, node.name, sizes, ONNX_DTYPES.get(node.type, node.type))
 
 
-def _port(path: Path, name: str, shape: Sequence[Any], dtype: str) -> PortRecord:
+def _record(path: Path, name: str, sizes: Sequence[Any], dtype: str) -> PortRecord:
     if dtype not in ONNX_DTYPES.values():
         raise UsageError(f"{path}: {name!r} is {dtype}, for which no numbers can be invented")
-    sizes = tuple(int(size) if isinstance(size, int | np.integer) else 1 for size in shape)
     # A Bundle's ports are int32 or float32; a stranger's file may have others.
-    return PortRecord(name, cast("Any", dtype), sizes)
+    return PortRecord(name, cast("Any", dtype), tuple(int(size) for size in sizes))

@@ -1,0 +1,1 @@
+"""The scenarios: what one answer is, and how it is asked for."""
