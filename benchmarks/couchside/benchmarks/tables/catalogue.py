@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from couchside.benchmarks.tables import runtimes
+
 if TYPE_CHECKING:
     from couchside.benchmarks.tables.table import Table
 
-TABLES: tuple[Table, ...] = ()
+TABLES: tuple[Table, ...] = (runtimes.TABLE,)

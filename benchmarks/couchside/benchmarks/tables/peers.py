@@ -19,8 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import couchside.benchmarks
-import couchside.device
+import couchside
 
 if TYPE_CHECKING:
     from couchside.benchmarks.tables.bench import Bench
@@ -59,8 +58,8 @@ class Installed:
     def ask(self, script: str, request: Any, *, timeout_s: float = RUN_S) -> Any:
         """Run ``peer_scripts/SCRIPT`` in the environment.
 
-        The script can import ``couchside.device`` and ``couchside.benchmarks``, as far as the
-        environment has what they import. One thread for numpy, as everywhere in the bench.
+        The script can import our packages, as far as the environment has what they import. One
+        thread for numpy, as everywhere in the bench.
 
         Raises:
             PeerMissingError: it failed or took too long; with the end of what it said.
@@ -134,13 +133,10 @@ def _make(peer: Peer, folder: Path, executable: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    portions = {
-        str(Path(package.__path__[0]).parent.parent)
-        for package in (couchside.device, couchside.benchmarks)
-    }
+    portions = sorted(str(Path(portion).parent) for portion in couchside.__path__)
     return {
         **os.environ,
-        "PYTHONPATH": os.pathsep.join(sorted(portions)),
+        "PYTHONPATH": os.pathsep.join(portions),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
