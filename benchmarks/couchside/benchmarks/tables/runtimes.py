@@ -144,26 +144,31 @@ def _step(bench: Bench, bundles: Mapping[str, Bundle]) -> Section:
 
 
 def _rounds(bench: Bench, bundles: Mapping[str, Bundle]) -> dict[str, Any]:
-    """By contender: one answer a round with ms, bytes and parameters' difference, or the reason."""
-    ready: dict[str, tuple[peers.Installed, str]] = {}
+    """By contender: its size and an answer a round, or the reason why there is none."""
+    ready: dict[str, tuple[peers.Installed, dict[str, Any]]] = {}
     found: dict[str, Any] = {}
     for name, flavour, peer in STEPPERS:
+        # Flavours of one runtime share the step's file: either will do.
+        bundle = bundles.get(flavour) or bundles[flavour.replace("float", "int8")]
+        request = {
+            "bundle": str(bundle.path.resolve()),
+            "kind": "torch" if name == TORCH_STEP else "graph",
+            "seconds": bench.quick_or_full(1.0, 3.0),
+        }
         try:
             installed = peers.install(bench, peer)
-            # Flavours of one runtime share the step's file: either will do.
-            bundle = bundles.get(flavour) or bundles[flavour.replace("float", "int8")]
-            ready[name] = installed, str(bundle.path.resolve())
+            ready[name] = installed, request
             found[name] = {"installed": peers.installed_bytes(installed), "rounds": []}
         except PeerMissingError as error:
             found[name] = {"missing": str(error)}
     for _ in range(bench.quick_or_full(3, 7)):
-        for name, (installed, bundle) in ready.items():
-            kind = "torch" if name == TORCH_STEP else "graph"
-            request = {"bundle": bundle, "kind": kind, "seconds": bench.quick_or_full(1.0, 3.0)}
+        for name in list(ready):
+            installed, request = ready[name]
             try:
                 found[name]["rounds"].append(installed.ask("training_step.py", request))
             except PeerMissingError as error:
                 found[name] = {"missing": str(error)}
+                del ready[name]
     return found
 
 

@@ -221,7 +221,8 @@ class _Sitting:
         """Viewings from ``begin`` until about ``end``."""
         now = begin
         while end - now > ENOUGH_S:
-            chooser = self._selves[self._members[self._rng.integers(len(self._members))].member_id]
+            first = self._members[int(self._rng.integers(len(self._members)))]
+            chooser = self._selves[first.member_id]
             order = [chooser.member, *(m for m in self._members if m is not chooser.member)]
             who = tuple(member.member_id for member in order)
             seen = list(self._choose(chooser, who, now, end))

@@ -49,7 +49,8 @@ class Rhythm:
         for at, width, weight in self.weekend if weekend else self.weekday:
             distance = np.minimum(np.abs(middle - at), 24 - np.abs(middle - at))
             weights += weight * np.exp(-0.5 * (distance / width) ** 2)
-        return weights / weights.sum()
+        shares: NDArray[np.float64] = weights / weights.sum()
+        return shares
 
 
 RHYTHMS = (
