@@ -103,7 +103,10 @@ class TvProcess:
         """
         began = time.monotonic()
         with (self.folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(self._command("run"), stdout=log, stderr=log)
+            # A group of its own, so that Ctrl-C in a terminal is ours to answer and not the TV's.
+            self._process = subprocess.Popen(
+                self._command("run"), stdout=log, stderr=log, process_group=0
+            )
         self._client = Client(self.folder / "rpc.sock")
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() - began > START_LIMIT_S:
