@@ -138,8 +138,8 @@ def test_rank_scores_the_whole_table(tiny_bundle, capsys):
 def test_person_reads_speed_quality_and_verdict_in_the_last_line(tiny_bundle, capsys):
     assert main([str(tiny_bundle), *SHORT]) == ExitCode.OK
     line = capsys.readouterr().out.splitlines()[-1]
-    loss = open_bundle(tiny_bundle).manifest.quality.ndcg_loss
-    for part in ("p50 ", "n=100, 1 in flight", "RSS ", f"NDCG loss {loss * 100:.1f} %"):
+    loss = round(100 * open_bundle(tiny_bundle).manifest.quality.ndcg_loss, 1) + 0.0
+    for part in ("p50 ", "n=100, 1 in flight", "RSS ", f"NDCG loss {loss:.1f} %"):
         assert part in line
     assert "VALID" in line or "SUSPECT" in line
 
@@ -392,6 +392,25 @@ def test_interrupt_of_streams_keeps_what_each_has(tiny_bundle, tmp_path):
     assert document["partial"]
     (streams,) = document["cases"][0]["repeats"]
     assert all(stream["total_ns"] for stream in streams)
+
+
+def test_ctrl_c_in_a_terminal_leaves_the_daemon_to_answer_for_itself(tiny_bundle, tmp_path):
+    out = tmp_path / "partial.json"
+    command = [sys.executable, "-m", "couchside.benchmarks.latency", tiny_bundle, "--json", out]
+    long = ("--scenario", "end-to-end", "--iterations", "100000000")
+    with subprocess.Popen(
+        [*command, *long], stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as running:
+        while "timing at least" not in running.stderr.readline():
+            pass
+        with pytest.raises(subprocess.TimeoutExpired):
+            running.wait(1.0)
+        os.killpg(running.pid, signal.SIGINT)
+        assert running.wait(20) == ExitCode.INVALID
+        assert "Traceback" not in running.stderr.read()
+    document = json.loads(out.read_text())
+    assert document["validity"]["partial"]
+    assert document["server"]["facts"]["daemon_rows_p50_ms"] > 0
 
 
 def test_times_of_every_run_are_exported(tiny_bundle, tmp_path, capsys):

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from couchside.benchmarks.timing.preflight import Asked
     from couchside.benchmarks.timing.report import LatencyReport
-    from couchside.benchmarks.timing.session import Asked
 
 PROGRAM = "benchmark_latency"
 
@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace) -> ExitCode:
 def _asked(options: argparse.Namespace) -> Asked:
     from couchside.benchmarks.timing.compare import read_baseline  # noqa: PLC0415
     from couchside.benchmarks.timing.percentiles import parse_percentiles  # noqa: PLC0415
-    from couchside.benchmarks.timing.session import Asked  # noqa: PLC0415
+    from couchside.benchmarks.timing.preflight import Asked  # noqa: PLC0415
     from couchside.benchmarks.timing.slo import parse_slo  # noqa: PLC0415
 
     goals = parse_slo(options.slo)

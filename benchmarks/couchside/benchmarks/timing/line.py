@@ -159,8 +159,9 @@ def _quality(report: LatencyReport) -> str:
         return ""
     if quality is None:
         return "quality never measured: a draft"
-    low, high = quality.ndcg_loss_low * 100, quality.ndcg_loss_high * 100
-    return f"NDCG loss {quality.ndcg_loss * 100:.1f} % [{low:+.1f}, {high:+.1f}]"
+    shares = (quality.ndcg_loss, quality.ndcg_loss_low, quality.ndcg_loss_high)
+    loss, low, high = (round(100 * share, 1) + 0.0 for share in shares)  # no -0.0
+    return f"NDCG loss {loss:.1f} % [{low:+.1f}, {high:+.1f}]"
 
 
 def _validity(validity: Validity) -> str:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from couchside.benchmarks.errors import UsageError
 from couchside.benchmarks.machine.board import read_board
-from couchside.benchmarks.machine.clocks import cool_down, require_locked_clocks, require_mode
+from couchside.benchmarks.machine.clocks import cool_down
 from couchside.benchmarks.machine.power import none_reading, open_meter
 from couchside.benchmarks.machine.throttle import ThrottleWatch
 from couchside.benchmarks.timing.choice import MLPERF_PERCENT
-from couchside.benchmarks.timing.compare import Baseline, compare
-from couchside.benchmarks.timing.percentiles import NS_PER_MS, check_enough
+from couchside.benchmarks.timing.compare import compare
+from couchside.benchmarks.timing.percentiles import NS_PER_MS
+from couchside.benchmarks.timing.preflight import check_baseline, check_before, check_metered
 from couchside.benchmarks.timing.report import (
     TOTAL,
     CaseReport,
@@ -26,7 +26,7 @@ from couchside.benchmarks.timing.report import (
     Start,
     Timer,
 )
-from couchside.benchmarks.timing.slo import METERED, Goal, judge_slo
+from couchside.benchmarks.timing.slo import judge_slo
 from couchside.benchmarks.timing.stopwatch import measure_streams, time_once
 from couchside.benchmarks.timing.summary import (
     add_up,
@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from couchside.benchmarks.machine.power import Power, PowerMeter
     from couchside.benchmarks.machine.throttle import Throttling
     from couchside.benchmarks.timing.artefact import Parity
-    from couchside.benchmarks.timing.choice import Choice, Conditions, Plan
+    from couchside.benchmarks.timing.choice import Plan
     from couchside.benchmarks.timing.outputs import Times
+    from couchside.benchmarks.timing.preflight import Asked
     from couchside.benchmarks.timing.stopwatch import Samples
     from couchside.benchmarks.timing.workload import Case, Workload
 
@@ -55,23 +56,6 @@ STATUS = Path("/proc/self/status")
 COOL_LIMIT_S = 600.0
 """Patience for ``--cooldown-until``."""
 NEVER_S = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """Everything that was asked for."""
-
-    path: Path
-    """A Bundle folder or a model file."""
-    choice: Choice
-    plan: Plan
-    conditions: Conditions
-    goals: tuple[Goal, ...] = ()
-    baseline: Baseline | None = None
-    most_regression: float = 0.05
-    compare_anyway: bool = False
-    root: Path = Path("/")
-    """Where the board's files are, ``/`` but in tests."""
 
 
 @dataclass(slots=True)
@@ -105,17 +89,17 @@ def run_session(asked: Asked, tell: Callable[[str], None]) -> tuple[LatencyRepor
         BundleError: the Bundle is damaged, or computes something else than the lab.
         RuntimeUnavailableError: the backend does not run here.
     """
-    _check_before(asked, tell)
+    check_before(asked, tell)
     with ExitStack() as stack:
         meter = open_meter(asked.root, asked.conditions.power, asked.conditions.power_hz)
         if meter is not None:
             stack.callback(meter.close)
-        _check_metered(asked.goals, meter)
+        check_metered(asked.goals, meter)
         workload = stack.enter_context(closing(open_workload(asked.path, asked.choice)))
         board, timer = read_board(asked.root), read_timer()
         start, callers = _load(workload, asked.choice.streams)
         config = _config(workload, asked, timer)
-        differs = _check_baseline(asked, config, board, workload)
+        differs = check_baseline(asked, config, board, workload.subject.artefact)
         parity = workload.check()
         measured = _measure(workload, callers, meter, asked, tell)
         cases = tuple(
@@ -127,50 +111,6 @@ def run_session(asked: Asked, tell: Callable[[str], None]) -> tuple[LatencyRepor
             found = compare(asked.baseline, cases, differs, asked.most_regression)
             report = replace(report, comparison=found)
     return report, measured.times
-
-
-def _check_before(asked: Asked, tell: Callable[[str], None]) -> None:
-    """Whatever can be known to be wrong before anything is opened."""
-    plan, choice, conditions = asked.plan, asked.choice, asked.conditions
-    check_enough(plan.percentiles, plan.iterations)
-    cores = len(os.sched_getaffinity(0))
-    if choice.streams > cores:
-        raise UsageError(
-            f"--streams {choice.streams} on {_cores(cores)}: callers would wait for each other, "
-            "and the scheduler would be measured; take no more streams than cores"
-        )
-    if choice.streams * choice.threads > cores:
-        tell(f"more threads than the {_cores(cores)} it may run on: they will wait for each other")
-    if conditions.mode is not None:
-        require_mode(asked.root, conditions.mode)
-    if conditions.locked_clocks:
-        require_locked_clocks(asked.root)
-
-
-def _cores(count: int) -> str:
-    return f"{count} core{'' if count == 1 else 's'}"
-
-
-def _check_metered(goals: Sequence[Goal], meter: PowerMeter | None) -> None:
-    wanted = [goal.key for goal in goals if goal.key in METERED]
-    if wanted and meter is None:
-        raise UsageError(
-            f"--slo {wanted[0]}: no power meter is read here; name one that there is with --power"
-        )
-
-
-def _check_baseline(
-    asked: Asked, config: Config, board: Board, workload: Workload
-) -> tuple[str, ...]:
-    if asked.baseline is None:
-        return ()
-    differs = asked.baseline.differences(config, board, workload.subject.artefact)
-    if differs and not asked.compare_anyway:
-        raise UsageError(
-            f"--compare {asked.baseline.path}: not the same measurement: {'; '.join(differs)}; "
-            "--compare-anyway compares them nevertheless"
-        )
-    return differs
 
 
 def _load(workload: Workload, streams: int) -> tuple[Start, list[tuple[Case, ...]]]:

@@ -63,7 +63,6 @@ class Server:
 
     memory: Callable[[], Mapping[str, int]]
     cpu_ns: Callable[[], int]
-    waited_ns: Callable[[], int | None]
     facts: Callable[[], Mapping[str, float]]
     """What it tells about itself after the run; names end in their unit."""
 
@@ -105,7 +104,8 @@ class Workload(ABC):
         server = self.server
         if server is not None:
             cpu = server.cpu_ns if streams == 1 else None
-            return Clocks(cpu=cpu, waited=server.waited_ns)
+            # Waiting is the caller's alone: the daemon's background competes with its answers.
+            return Clocks(cpu=cpu)
         return Clocks() if streams == 1 else Clocks(cpu=None)
 
     def close(self) -> None:  # noqa: B027 - most have nothing to end

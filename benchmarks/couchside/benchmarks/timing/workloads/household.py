@@ -79,7 +79,7 @@ class EndToEnd(Workload):
     def server(self) -> Server:
         """The daemon."""
         tv = self._tv
-        return Server(tv.memory, tv.cpu_ns, tv.waited_ns, self._facts)
+        return Server(tv.memory, tv.cpu_ns, self._facts)
 
     def load(self) -> tuple[Case, ...]:
         """Switch the TV on, or sit one more caller down in front of it."""
