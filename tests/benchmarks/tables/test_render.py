@@ -16,12 +16,13 @@ from couchside.benchmarks.tables.table import Cell, Column, Row, Section
         (123456.7, "123,457"),
         (61.04, "61.0"),
         (1.234, "1.23"),
-        (0.1521, "0.152"),
-        (0.00012, "0.00012"),
+        (0.15214, "0.1521"),
+        (0.00012, "0.0001"),
+        (2.7e-7, "2.7e-07"),
         (-3.456, "-3.46"),
     ],
 )
-def test_number_has_three_digits(value, shown):
+def test_number_has_as_many_digits_as_mean_something(value, shown):
     assert render.number(value) == shown
 
 

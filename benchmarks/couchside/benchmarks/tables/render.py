@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, thousands with commas, no exponent; a dash for None."""
+    """Three digits above 1 and four decimals below, thousands with commas; a dash for None."""
     if value is None:
         return "–"
-    if value == 0:
-        return "0"
     if abs(value) >= 100:
         return f"{value:,.0f}"
     if abs(value) >= 1:
         return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-    return f"{value:.3g}" if abs(value) >= 1e-4 else f"{value:.1e}"
+    if 0 < abs(value) < 1e-4:
+        return f"{value:.1e}"
+    return f"{value:.4f}".rstrip("0").rstrip(".")
 
 
 def spread(values: Sequence[float]) -> str:

@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 COMMONEST = "onnxruntime"
 TORCH_STEP = "torch, eager"
+TFLITE = Peer("tflite", ("tflite-runtime==2.14.0", "numpy==1.26.4"))
 STEPPERS: tuple[tuple[str, str, Peer], ...] = (
     (TORCH_STEP, "onnx-float", Peer("torch", (TORCH, "numpy==2.4.6"))),
     ("onnxruntime", "onnx-float", Peer("onnxruntime", ("onnxruntime==1.32.0", "numpy==2.4.6"))),
     ("LiteRT", "litert-float", Peer("litert", ("ai-edge-litert==2.3.0", "numpy==2.4.6"))),
-    ("tflite-runtime", "litert-float", Peer("tflite", ("tflite-runtime==2.14.0", "numpy==1.26.4"))),
+    ("tflite-runtime", "litert-float", TFLITE),
 )
 """Name, the flavour whose graph it reads, and its environment; torch is what others are held to."""
 COLUMNS = (
