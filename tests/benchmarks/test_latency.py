@@ -18,6 +18,7 @@ from simulators.jetson import Jetson
 from couchside.benchmarks.errors import ExitCode
 from couchside.benchmarks.latency import _parser, main
 from couchside.benchmarks.timing.flags import read_plan
+from couchside.benchmarks.timing.workloads import rank
 from couchside.device.bundle import FileRecord, open_bundle, write_manifest
 
 SHORT = (
@@ -601,13 +602,30 @@ def test_mlperf_result_is_the_90th_percentile(tiny_bundle, monkeypatch, capsys):
     assert document["mlperf"] == {"user_model": p90}
 
 
+def test_more_titles_than_there_is_room_for_are_refused(tiny_bundle, tmp_path, monkeypatch, capsys):
+    (tmp_path / "meminfo").write_text("MemTotal: 1000000 kB\nMemAvailable: 50000 kB\n")
+    monkeypatch.setattr(rank, "MEMINFO", tmp_path / "meminfo")
+    flags = ("--scenario", "rank", "--candidates", "1000000")
+    code, message = refused(capsys, tiny_bundle, *flags)
+    assert code == ExitCode.USAGE
+    assert "--candidates: 1,000,000 titles take" in message
+
+
+def test_full_disk_leaves_the_line_for_people(tiny_bundle, capsys):
+    code = main([str(tiny_bundle), *SHORT, "--json", "/dev/full"])
+    printed = capsys.readouterr()
+    assert code == ExitCode.USAGE
+    assert "No space left on device" in printed.err
+    assert "user_model on litert: p50" in printed.out
+
+
 def test_missed_limit_ends_with_two(tiny_bundle, capsys):
     code = main([str(tiny_bundle), *SHORT, "--slo", "p50=1us,rss=10GB"])
     told = capsys.readouterr().out
     assert code == ExitCode.MISSED
     assert "SLO p50 0.001 ms:" in told
     assert "missed" in told
-    assert "SLO rss 1e+10 bytes:" in told
+    assert "SLO rss 10,000 MB:" in told
 
 
 def test_kept_limits_end_with_zero(tiny_bundle, capsys):

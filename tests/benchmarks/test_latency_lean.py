@@ -71,3 +71,15 @@ def test_error_on_a_board_without_the_lab_is_words(tmp_path, on_a_board):
 def test_board_of_these_tests_really_has_no_lab(on_a_board):
     done = on_a_board("-c", "import couchside.compression")
     assert "a board has no couchside.compression" in done.stderr
+
+
+def test_cores_and_threads_are_set_before_numpy_is_there(on_a_board):
+    core = min(os.sched_getaffinity(0))
+    done = on_a_board(
+        "-c",
+        "import sys; from couchside.benchmarks.latency import _parser; "
+        "from couchside.benchmarks.timing import flags; "
+        f"flags.read_conditions(_parser().parse_args(['bundle', '--cpu-affinity', '{core}'])); "
+        "print('numpy' in sys.modules)",
+    )
+    assert done.stdout == "False\n", done.stderr

@@ -51,10 +51,12 @@ def _run(options: argparse.Namespace) -> ExitCode:
     asked = _asked(options)
     check_outputs(outputs)
     report, times = run_session(asked, _tell)
-    write_outputs(outputs, report, times)
-    # A document has standard output to itself where it goes there.
+    # A document has standard output to itself where it goes there. People's lines come first: they
+    # are left if the disk is full.
     stream = sys.stderr if "-" in outputs.by_flag.values() else sys.stdout
     stream.write("\n".join(human_lines(report)) + "\n")
+    stream.flush()
+    write_outputs(outputs, report, times)
     return exit_code(report)
 
 

@@ -93,8 +93,9 @@ def _drift(summary: Summary) -> str:
 
 
 def _goal(one: Judgement) -> str:
-    measured = "not measured" if one.measured is None else f"{one.measured:,.4g} {one.unit}"
-    return f"SLO {one.key} {one.limit:,.4g} {one.unit}: {measured}, {one.verdict}"
+    unit, size = ("MB", MB) if one.unit == "bytes" else (one.unit, 1.0)
+    measured = "not measured" if one.measured is None else f"{one.measured / size:,.6g} {unit}"
+    return f"SLO {one.key} {one.limit / size:,.6g} {unit}: {measured}, {one.verdict}"
 
 
 def _comparison(report: LatencyReport) -> Iterator[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from couchside.benchmarks.errors import UsageError
+from couchside.benchmarks.machine.board import read_text
 from couchside.benchmarks.timing.artefact import (
     Parity,
     backend_name,
@@ -23,6 +27,8 @@ from couchside.device.ranker import score, top_k
 from couchside.device.runtime.graph import open_graph
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from couchside.benchmarks.timing.choice import Choice
@@ -32,6 +38,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
+MEMINFO = Path("/proc/meminfo")
+"""Of the machine that this runs on, whatever root a test gives."""
 TOP = 10
 LEAST_OVERLAP = 0.99
 """Of the ten best titles with the reference's."""
@@ -77,6 +85,7 @@ class Rank(Workload):
         """Open the user model and lay the tables out."""
         before = () if self._alone else self._user_stages(self._open())
         counts = self._choice.candidates or (len(self._table),)
+        self._check_room(counts)
         return tuple(self._case(count, before) for count in counts)
 
     def check(self) -> Parity:
@@ -98,6 +107,18 @@ class Rank(Workload):
                 f"{overlap:.0%}; take another flavour"
             )
         return Parity(True, self.subject.graph, cosine, overlap)  # noqa: FBT003
+
+    def _check_room(self, counts: Sequence[int]) -> None:
+        """A table that is swapped out would time the disk."""
+        copied = sum(count for count in counts if count != len(self._table))
+        wanted = copied * self._table[0].nbytes
+        told = re.search(r"^MemAvailable:\s*(\d+) kB", read_text(MEMINFO) or "", re.MULTILINE)
+        room = int(told[1]) * 1024 if told else math.inf
+        if wanted > room:
+            raise UsageError(
+                f"--candidates: {copied:,} titles take {wanted / 1e9:.1f} GB, "
+                f"and {room / 1e9:.1f} GB are free"
+            )
 
     def _open(self) -> Graph:
         insist(self._choice.backend)
