@@ -1,6 +1,8 @@
 """``couchside-compress RECIPE --out DIR``: a recipe and ratings in, Bundles out.
 
 ``couchside-compress refresh BASE --params P --out NEW``: the result of a Round in, Bundles out.
+
+``couchside-compress study RATINGS --out DIR``: our kind of user model on public data, and others.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from typing import TYPE_CHECKING, get_args
 
 from couchside.compression.errors import CompressionError
 from couchside.compression.recipe import Flavour, builtin_recipes, load_recipe
+from couchside.compression.study import cli as study
 from couchside.device.errors import CouchsideError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-REFRESH = "refresh"
-"""The first word that makes it another command; a recipe of that name is ``./refresh``."""
+REFRESH, STUDY = "refresh", "study"
+"""First words that make it another command; a recipe of such a name is ``./refresh``."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,7 +30,8 @@ def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(
         prog="couchside-compress",
         description="Make Bundles: teach, distil, export, quantise.",
-        epilog="After a Round: couchside-compress refresh --help",
+        epilog="After a Round: couchside-compress refresh --help. "
+        "Public data: couchside-compress study --help",
     )
     names = ", ".join(builtin_recipes())
     result.add_argument("recipe", help=f"a built-in recipe ({names}) or the path of a TOML file")
@@ -64,6 +68,8 @@ def _add_threads(result: argparse.ArgumentParser) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a recipe or a refresh; 0 done, 1 a clear error, 130 interrupted."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == [STUDY]:
+        return study.main(words[1:])
     if words[:1] == [REFRESH]:
         command, work, kept = refresh_parser(), _refresh, "nothing was written, run again"
         words = words[1:]

@@ -155,6 +155,24 @@ def item_knn(
     ones = np.ones(int(chosen.sum()), dtype=np.float32)
     pairs = (interactions.users[chosen], interactions.items[chosen])
     watched = sparse.csr_matrix((ones, pairs), shape=shape)
+    near = nearest_titles(watched)
+    rows = np.concatenate([np.full(len(t.history), row) for row, t in enumerate(wanted)])
+    items = np.concatenate([interactions.items[t.history] for t in wanted])
+    histories = sparse.csr_matrix(
+        (np.ones(len(rows), dtype=np.float32), (rows, items)), shape=(len(wanted), shape[1])
+    )
+    return np.asarray(histories @ near, dtype=np.float32)
+
+
+def nearest_titles(watched: sparse.csr_matrix) -> NDArray[np.float32]:
+    """Cosines between the audiences of titles, all but each title's 100 nearest as 0.
+
+    Args:
+        watched: users x titles, 1 where one watched the other.
+
+    Returns:
+        float32 [titles, titles]; 0 on the diagonal.
+    """
     norm = np.sqrt(np.maximum(np.asarray(watched.multiply(watched).sum(axis=0)).ravel(), 1e-9))
     scaled = watched @ sparse.diags(1 / norm)
     near = (scaled.T @ scaled).toarray()
@@ -162,12 +180,7 @@ def item_knn(
     if near.shape[0] > NEIGHBOURS:
         least = np.partition(near, -NEIGHBOURS, axis=1)[:, -NEIGHBOURS]
         near[near < least[:, None]] = 0.0
-    rows = np.concatenate([np.full(len(t.history), row) for row, t in enumerate(wanted)])
-    items = np.concatenate([interactions.items[t.history] for t in wanted])
-    histories = sparse.csr_matrix(
-        (np.ones(len(rows), dtype=np.float32), (rows, items)), shape=(len(wanted), shape[1])
-    )
-    return np.asarray(histories @ near, dtype=np.float32)
+    return np.asarray(near, dtype=np.float32)
 
 
 def rolling_popularity(interactions: Interactions, wanted: Sequence[Target]) -> NDArray[np.float32]:

@@ -9,10 +9,13 @@ import tomllib
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from couchside.compression.errors import RecipeError
 from couchside.device import strict
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Flavour = Literal["litert-float", "litert-int8", "onnx-float", "onnx-int8"]
 
@@ -153,7 +156,7 @@ def load_recipe(name_or_path: str) -> Recipe:
         recipe = strict.from_json(Recipe, values)
     except strict.StrictError as error:
         raise RecipeError(f"recipe {name_or_path}: {error}") from error
-    _check_ranges(recipe, name_or_path, "")
+    check_ranges(recipe, _RANGES, name_or_path)
     _check_whole(recipe, name_or_path)
     return recipe
 
@@ -187,14 +190,21 @@ def _read(name_or_path: str) -> str:
         ) from error
 
 
-def _check_ranges(part: Any, source: str, path: str) -> None:
+def check_ranges(
+    part: Any, ranges: Mapping[str, tuple[float, float]], source: str, path: str = ""
+) -> None:
+    """Hold every number of ``part``, a dataclass, to its inclusive bounds in ``ranges``.
+
+    Raises:
+        RecipeError: one is outside; ``source`` names the recipe.
+    """
     for field in fields(part):
         value = getattr(part, field.name)
         where = f"{path}{field.name}"
         if hasattr(value, "__dataclass_fields__"):
-            _check_ranges(value, source, f"{where}.")
-        elif field.name in _RANGES:
-            low, high = _RANGES[field.name]
+            check_ranges(value, ranges, source, f"{where}.")
+        elif field.name in ranges:
+            low, high = ranges[field.name]
             if not low <= value <= high:
                 raise RecipeError(
                     f"recipe {source}: {where} is {value}, must be {low:g} … {high:g}"
