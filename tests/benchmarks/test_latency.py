@@ -95,6 +95,7 @@ def test_document_says_what_was_measured_where_and_how(tiny_bundle, capsys):
         "power",
         "quality",
         "board",
+        "temperatures_after_c",
         "throttle",
         "slo",
         "comparison",
@@ -670,6 +671,19 @@ def test_other_scenario_is_only_compared_anyway(tiny_bundle, tmp_path, capsys):
     assert "not the same measurement: config threads was 1, is 2" in message
     document = measured(capsys, tiny_bundle, *flags, "--compare-anyway")
     assert document["comparison"]["differs"] == ["config threads was 1, is 2"]
+
+
+def test_baseline_without_one_of_the_cases_is_refused_before_anything_is_timed(
+    tiny_bundle, tmp_path, capsys
+):
+    baseline = tmp_path / "baseline.json"
+    rank_of = ("--scenario", "rank", "--candidates")
+    baseline.write_text(json.dumps(measured(capsys, tiny_bundle, *rank_of, "20")))
+    flags = (*SHORT, *rank_of, "30", "--compare", str(baseline))
+    code, message = refused(capsys, tiny_bundle, *flags)
+    assert code == ExitCode.USAGE
+    assert "it has rank of 20 titles, this run rank of 30 titles" in message
+    assert "timing at least" not in message
 
 
 def test_spreadsheet_and_table_are_written(tiny_bundle, tmp_path, capsys):

@@ -184,6 +184,11 @@ def test_person_reads_one_line_last():
     assert line.endswith("VALID")
 
 
+def test_result_by_mlperfs_rule_is_told():
+    lines = human_lines(report(mlperf={"rank of 200 titles": 0.9}))
+    assert "rank of 200 titles by MLPerf's SingleStream rule: p90 0.900 ms" in lines
+
+
 def test_cases_have_a_line_each_before_the_last():
     lines = human_lines(report(cases=(case("rank of 200 titles"), case("rank of 20,000 titles"))))
     assert lines[-3].startswith("rank of 200 titles on litert: p50 0.500 ms")

@@ -79,6 +79,7 @@ def report(cases: tuple[CaseReport, ...] | None = None, **changes: Any) -> Laten
         "power": Power("ok", "ina3221", 40, 4.0, 6.1, 4.0, 24.4, 0.002),
         "quality": None,
         "board": board(),
+        "temperatures_after_c": {"cpu-thermal": 51.0},
         "throttle": Throttling("clean", {}, ()),
         "slo": (),
         "comparison": None,

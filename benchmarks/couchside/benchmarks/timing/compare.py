@@ -93,6 +93,20 @@ class Baseline:
                     found.append(f"{part} {name} was {then!r}, is {now[name]!r}")
         return tuple(found)
 
+    def in_both(self, cases: Sequence[str]) -> list[str]:
+        """Names of the cases that it has, too.
+
+        Raises:
+            UsageError: it has none of them.
+        """
+        before = [case["name"] for case in self.document["cases"]]
+        both = [name for name in cases if name in before]
+        if not both:
+            raise UsageError(
+                f"--compare {self.path}: it has {', '.join(before)}, this run {', '.join(cases)}"
+            )
+        return both
+
 
 def read_baseline(path: Path) -> Baseline:
     """Read an earlier document.
@@ -142,11 +156,7 @@ def compare(
     """
     before = {case["name"]: case for case in baseline.document["cases"]}
     now = {case["name"]: case for case in strict.to_json(tuple(cases))}
-    both = [name for name in now if name in before]
-    if not both:
-        raise UsageError(
-            f"--compare {baseline.path}: it has {', '.join(before)}, this run {', '.join(now)}"
-        )
+    both = baseline.in_both(list(now))
     changes = tuple(
         change
         for name in both

@@ -27,6 +27,8 @@ def human_lines(report: LatencyReport) -> list[str]:
         facts = (f"{name} {value:.3f}" for name, value in report.server.facts.items())
         lines.append(f"daemon: {', '.join(facts)}")
     lines += [f"note: {note}" for note in report.notes]
+    for name, milliseconds in (report.mlperf or {}).items():
+        lines.append(f"{name} by MLPerf's SingleStream rule: p90 {_ms(milliseconds)} ms")
     lines += [_goal(judgement) for judgement in report.slo]
     lines += list(_comparison(report))
     if len(speeds) > 1:

@@ -81,15 +81,16 @@ def check_metered(goals: Sequence[Goal], meter: PowerMeter | None) -> None:
 
 
 def check_baseline(
-    asked: Asked, config: Config, board: Board, artefact: Artefact
+    asked: Asked, config: Config, board: Board, artefact: Artefact, cases: Sequence[str]
 ) -> tuple[str, ...]:
     """In what the baseline is another measurement; nothing without one.
 
     Raises:
-        UsageError: it is another, and nobody asked to compare anyway.
+        UsageError: it is another, and nobody asked to compare anyway; or has none of the cases.
     """
     if asked.baseline is None:
         return ()
+    asked.baseline.in_both(cases)
     differs = asked.baseline.differences(config, board, artefact)
     if differs and not asked.compare_anyway:
         raise UsageError(

@@ -155,6 +155,9 @@ class LatencyReport:
     power: Power
     quality: QualityRecord | None
     board: Board
+    """Before the run."""
+    temperatures_after_c: Mapping[str, float]
+    """By thermal zone."""
     throttle: Throttling
     slo: tuple[Judgement, ...]
     comparison: Comparison | None

@@ -99,7 +99,8 @@ def run_session(asked: Asked, tell: Callable[[str], None]) -> tuple[LatencyRepor
         board, timer = read_board(asked.root), read_timer()
         start, callers = _load(workload, asked.choice.streams)
         config = _config(workload, asked, timer)
-        differs = check_baseline(asked, config, board, workload.subject.artefact)
+        names = [case.size.name for case in callers[0]]
+        differs = check_baseline(asked, config, board, workload.subject.artefact, names)
         parity = workload.check()
         measured = _measure(workload, callers, meter, asked, tell)
         cases = tuple(
@@ -234,6 +235,7 @@ def _report(
         power=measured.power,
         quality=subject.quality,
         board=board,
+        temperatures_after_c=read_board(asked.root).temperatures_c,
         throttle=measured.throttling,
         slo=(),
         comparison=None,
