@@ -200,6 +200,16 @@ def test_graph_without_golden_vectors_is_not_timed(copy, capsys):
     assert "no golden vectors for text_encoder" in message
 
 
+@pytest.mark.parametrize("backend", ["auto", "numpy"])
+def test_ranking_without_golden_vectors_is_not_timed(copy, capsys, backend):
+    opened = open_bundle(copy)
+    golden = tuple(entry for entry in opened.manifest.golden if entry.graph != "user_model")
+    write_manifest(copy, replace(opened.manifest, golden=golden))
+    code, message = refused(capsys, copy, "--scenario", "rank", "--backend", backend)
+    assert code == ExitCode.USAGE
+    assert "no golden vectors for user_model" in message
+
+
 def test_draft_without_measured_quality_says_so(copy, capsys):
     write_manifest(copy, replace(open_bundle(copy).manifest, quality=None))
     assert main([str(copy), *SHORT]) == ExitCode.OK
@@ -578,8 +588,8 @@ def test_more_threads_than_cores_are_told(tiny_bundle, any_cores, capsys):
     assert "more threads than the 1 core" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="two callers need two cores")
-def test_streams_are_two_callers_at_once(tiny_bundle, capsys):
+def test_streams_are_two_callers_at_once(tiny_bundle, monkeypatch, capsys):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
     document = measured(capsys, tiny_bundle, "--scenario", "rank", "--streams", "2")
     assert document["config"]["streams"] == 2
     assert document["config"]["in_flight"] == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,8 @@ class Rank(Workload):
         self._choice = choice
         self._alone = choice.backend == "numpy"
         self._bundle = bundle if self._alone else on_backend(bundle, "user_model", choice)
-        self._table = bundle.item_vectors()
-        self._popularity = np.array(bundle.tensor("popularity"))
+        if not any(golden.graph == "user_model" for golden in bundle.manifest.golden):
+            raise UsageError(f"{bundle.path}: no golden vectors for user_model, so it is not timed")
         length = bundle.model.history_length
         steps = length if choice.history is None else choice.history
         notes = [NUMPY_ALONE] if self._alone else []
@@ -81,8 +82,16 @@ class Rank(Workload):
         """What runs the user model, or numpy."""
         return "numpy" if self._alone else backend_name(self._bundle.runtime)
 
+    @cached_property
+    def _table(self) -> Floats:
+        return self._bundle.item_vectors()
+
+    @cached_property
+    def _popularity(self) -> Floats:
+        return np.array(self._bundle.tensor("popularity"))
+
     def load(self) -> tuple[Case, ...]:
-        """Open the user model and lay the tables out."""
+        """Open the user model, make the item vectors and lay the tables out."""
         before = () if self._alone else self._user_stages(self._open())
         counts = self._choice.candidates or (len(self._table),)
         self._check_room(counts)
