@@ -137,7 +137,9 @@ def note(recipe: StudyRecipe, chosen: Trained, *, refit: bool) -> str:
     """How the model came about; a training that was cut short says so."""
     size = f"recipe {recipe.name}: d = {recipe.d}, {recipe.layers} blocks, L = {recipe.length}, "
     epochs = len(chosen.curve)
-    how = f"{recipe.loss}, best of {epochs} epochs by validation"
+    looked = any(point.val_ndcg is not None for point in chosen.curve)
+    which = "best of {} epochs by validation" if looked else "last of {} epochs"
+    how = f"{recipe.loss}, {which.format(epochs)}"
     if chosen.ended == "out of time":
         how += f", stopped by the clock after {epochs}"
     if chosen.still_rising:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping  # noqa: TC003 - strict asks at run time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,7 +48,7 @@ class Row:
     model: str
     seed: int | None
     """None: it has none."""
-    metrics: dict[str, Estimate]
+    metrics: Mapping[str, Estimate]
     over_popularity: Estimate | None
     """Relative gain in NDCG@10, paired over users; None for popularity itself."""
     cpu_s: float
@@ -129,10 +130,8 @@ def quality_rows(
         Row(
             model=one.model,
             seed=one.seed,
-            metrics=dict(
-                estimates(
-                    one.judged, cases, watchers=watchers, train_users=train_users, genres=genres
-                )
+            metrics=estimates(
+                one.judged, cases, watchers=watchers, train_users=train_users, genres=genres
             ),
             over_popularity=_gain(_ndcg(one, cases), popular, one.model),
             cpu_s=round(one.cpu_s, 1),
