@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from couchside.benchmarks.tables import runtimes
+from couchside.benchmarks.tables import retrieval, runtimes
 from couchside.benchmarks.tables.compression import table as compression
 
 if TYPE_CHECKING:
     from couchside.benchmarks.tables.table import Table
 
-TABLES: tuple[Table, ...] = (runtimes.TABLE, compression.TABLE)
+TABLES: tuple[Table, ...] = (retrieval.TABLE, runtimes.TABLE, compression.TABLE)
