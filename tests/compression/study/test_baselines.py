@@ -1,12 +1,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from couchside.compression.errors import CompressionError
-from couchside.compression.study.baselines import ease, fit_baseline, matrix, watchers
+from couchside.compression.study.baselines import (
+    choose_prior,
+    ease,
+    fit_baseline,
+    matrix,
+    watchers,
+    with_prior,
+)
 from couchside.compression.study.measures import judge, per_case
 from couchside.compression.study.ratings import read_ratings
 from couchside.compression.study.split import make_split
@@ -22,10 +30,11 @@ def test_matrix_counts_a_title_once_per_user():
     assert watchers((np.array([2, 2]), np.array([2])), 3).tolist() == [0, 0, 2]
 
 
-def test_ease_solves_its_own_problem():
+@pytest.mark.parametrize("users", [40, 5], ids=["more users than titles", "fewer"])
+def test_ease_solves_its_own_problem(users):
     """min ‖X - XB‖² + λ‖B‖² with a zero diagonal: no column has a better one nearby."""
     rng = np.random.default_rng(3)
-    watched = matrix([np.flatnonzero(rng.random(8) < 0.5) for _ in range(40)], 8)
+    watched = matrix([np.flatnonzero(rng.random(8) < 0.5) for _ in range(users)], 8)
     weights = ease(watched, 5.0)([np.array([title]) for title in range(8)])
     dense = watched.toarray()
     assert np.diag(weights) == pytest.approx(np.zeros(8), abs=1e-6)
@@ -51,6 +60,27 @@ def test_popularity_7d_knows_the_last_week_before_the_cut_only(ring_file):
 def test_popularity_7d_without_a_cut_in_time_says_which_split_has_one(ring):
     with pytest.raises(CompressionError, match="--split temporal"):
         fit_baseline("popularity-7d", ring, 0)
+
+
+def test_a_prior_that_is_right_gets_weight_and_one_that_is_wrong_gets_none(ring_file):
+    split = make_split(read_ratings(ring_file), "temporal")
+    cases = split.validation
+    mine = {h.tobytes(): i for h, i in zip(cases.histories, cases.items, strict=True)}
+
+    def knows(histories):
+        scores = np.zeros((len(histories), split.titles), dtype=np.float32)
+        scores[range(len(histories)), [mine[h.tobytes()] for h in histories]] = 0.5
+        return scores
+
+    def nothing(histories):
+        return np.zeros((len(histories), split.titles), dtype=np.float32)
+
+    assert choose_prior(knows, split) == 0.0
+    best = np.bincount(cases.items, minlength=split.titles).astype(np.float64)
+    assert choose_prior(nothing, replace(split, recent_development=best)) > 0.0
+    assert with_prior(nothing, best, 2.0)([cases.histories[0]])[0] == pytest.approx(
+        2 * np.log1p(best), rel=1e-6
+    )
 
 
 def test_ials_without_implicit_says_how_to_go_on(ring, monkeypatch):

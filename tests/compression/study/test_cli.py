@@ -66,7 +66,10 @@ def test_temporal_has_popularity_of_the_week_and_learns_again_up_to_the_cut(
     models = ("--models", "popularity,popularity-7d,couchside")
     assert run(ring_file, recipe_file, tmp_path, "--split", "temporal", *models) == 0
     result = result_of(tmp_path)
-    assert [row.model for row in result.rows] == models[1].split(",")
+    assert [row.model for row in result.rows] == [
+        *models[1].split(","),
+        "couchside + popularity-7d",
+    ]
     assert "learned again up to the cut" in result.rows[-1].note
     assert len(json.loads((tmp_path / "seed-0" / "refit" / "curve.json").read_text())) == (
         result.rows[-1].epochs

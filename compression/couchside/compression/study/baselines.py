@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 EASE_PENALTIES = (100.0, 300.0, 1000.0)
 """λ of EASE, around the 500 that is best on MovieLens-20M (Steck, WWW 2019)."""
+PRIOR_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
 IALS_PENALTIES = (0.1, 1.0, 10.0)
 IALS_FACTORS, IALS_ROUNDS, IALS_WEIGHT = 128, 15, 5.0
 
@@ -59,16 +60,35 @@ def fit_baseline(name: str, split: Split, seed: int) -> Baseline:
     if name == "item-knn":
         near = nearest_titles(watched)
         return Baseline(_linear(near), "cosine, 100 nearest", int(np.count_nonzero(near)))
+    known = matrix(split.development, split.titles)
     if name == "ease":
-        best = _best(split, EASE_PENALTIES, ease)
+        best = _best(EASE_PENALTIES, split, lambda penalty: ease(known, penalty))
         return Baseline(ease(watched, best), f"λ = {best:g} from validation", split.titles**2)
     if name == "ials":
         fit = _ials_with(seed)
-        best = _best(split, IALS_PENALTIES, fit)
+        best = _best(IALS_PENALTIES, split, lambda penalty: fit(known, penalty))
         kept = IALS_FACTORS * split.titles
         note = f"implicit, {IALS_FACTORS} factors, penalty {best:g} from validation"
         return Baseline(fit(watched, best), note, kept)
     raise CompressionError(f"no baseline {name!r}: there are {', '.join(BASELINES)}")
+
+
+def with_prior(score: Scorer, recent: NDArray[np.float64], weight: float) -> Scorer:
+    """``score`` plus ``weight`` times the log of 1 + ``recent`` events of each title [titles]."""
+    prior = np.float32(weight) * np.log1p(recent).astype(np.float32)
+    return lambda histories: score(histories) + prior
+
+
+def choose_prior(score: Scorer, split: Split) -> float:
+    """The weight of last week's popularity that validation likes best beside ``score``.
+
+    Raises:
+        CompressionError: the split has no cut in time.
+    """
+    recent = split.recent_development
+    if recent is None:
+        raise CompressionError("a prior of last week needs a cut in time: --split temporal")
+    return _best(PRIOR_WEIGHTS, split, lambda weight: with_prior(score, recent, weight))
 
 
 def matrix(sequences: Sequence[NDArray[np.int64]], titles: int) -> sparse.csr_matrix:
@@ -88,12 +108,26 @@ def watchers(sequences: Sequences, titles: int) -> NDArray[np.float64]:
 
 def ease(watched: sparse.csr_matrix, penalty: float) -> Scorer:
     """EASE: the linear autoencoder with a zero diagonal in closed form (Steck, WWW 2019)."""
-    gram = (watched.T @ watched).toarray().astype(np.float32)
-    gram[np.diag_indices_from(gram)] += penalty
-    inverse = np.linalg.inv(gram)
+    inverse = _inverse_gram(watched, penalty)
     weights = inverse / -np.diag(inverse)[None, :]
     np.fill_diagonal(weights, 0.0)
     return _linear(weights)
+
+
+def _inverse_gram(watched: sparse.csr_matrix, penalty: float) -> NDArray[np.float32]:
+    """(XᵀX + λI)⁻¹, by way of users where they are fewer than titles (Woodbury)."""
+    users, titles = watched.shape
+    if titles <= users:
+        gram = (watched.T @ watched).toarray().astype(np.float32)
+        gram[np.diag_indices_from(gram)] += penalty
+        return np.linalg.inv(gram)
+    small = (watched @ watched.T).toarray().astype(np.float32)
+    small[np.diag_indices_from(small)] += penalty
+    shared = np.asarray(watched.T @ np.linalg.solve(small, watched.toarray()), dtype=np.float32)
+    shared *= -1.0
+    shared[np.diag_indices_from(shared)] += 1.0
+    shared /= penalty
+    return shared
 
 
 def _ials_with(seed: int) -> Callable[[sparse.csr_matrix, float], Scorer]:
@@ -126,14 +160,11 @@ def _ials_with(seed: int) -> Callable[[sparse.csr_matrix, float], Scorer]:
     return fit
 
 
-def _best(
-    split: Split, grid: Sequence[float], fit: Callable[[sparse.csr_matrix, float], Scorer]
-) -> float:
+def _best(grid: Sequence[float], split: Split, fit: Callable[[float], Scorer]) -> float:
     """The value of the grid with the best NDCG@10 on validation."""
-    watched = matrix(split.development, split.titles)
 
     def quality(value: float) -> float:
-        judged = judge(fit(watched, value), split.validation)
+        judged = judge(fit(value), split.validation)
         return float(per_case(judged)["ndcg@10"].mean())
 
     return max(grid, key=quality)

@@ -7,8 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from couchside.compression.study import OURS
-from couchside.compression.study.baselines import fit_baseline, watchers
+from couchside.compression.study.baselines import (
+    choose_prior,
+    fit_baseline,
+    watchers,
+    with_prior,
+)
 from couchside.compression.study.measures import judge
 from couchside.compression.study.model import scorer
 from couchside.compression.study.ratings import (
@@ -131,6 +138,23 @@ def _ours(plan: Plan, split: Split) -> Iterator[tuple[Tested, tuple[Point, ...]]
             epochs=chosen.epoch,
         )
         yield tested, chosen.curve
+        if split.recent is not None:
+            yield _with_week(tested, chosen, final, split), chosen.curve
+
+
+def _with_week(tested: Tested, chosen: Trained, final: Trained, split: Split) -> Tested:
+    """Our model with last week's popularity as a prior, which is how a TV ranks."""
+    started = time.process_time()
+    weight = choose_prior(scorer(chosen.model), split)
+    cpu_s = tested.cpu_s + time.process_time() - started
+    recent = np.zeros(split.titles) if split.recent is None else split.recent
+    return replace(
+        tested,
+        model=f"{OURS} + popularity-7d",
+        judged=judge(with_prior(scorer(final.model), recent, weight), split.test),
+        cpu_s=cpu_s,
+        note=f"weight {weight:g} from validation; {tested.note}",
+    )
 
 
 def note(recipe: StudyRecipe, chosen: Trained, *, refit: bool) -> str:

@@ -64,6 +64,8 @@ class Split:
     test: Cases
     recent: NDArray[np.float64] | None
     """Events per title in the 7 days before the test cut; None where time is not cut."""
+    recent_development: NDArray[np.float64] | None
+    """The same before the validation cut."""
     left_out: int
     """Users (leave-one-out) or events (temporal) that could not be targets."""
     sha256: str
@@ -101,6 +103,7 @@ def _leave_one_out(ratings: Ratings) -> Split:
         train=train,
         test=_cases((user, sequences[user]) for user in judged),
         recent=None,
+        recent_development=None,
         left_out=len(sequences) - len(judged),
         sha256=_digest(ratings, sequences, roles),
     )
@@ -117,8 +120,6 @@ def _temporal(ratings: Ratings) -> Split:
     titles = len(ratings.item_ids)
     validation, _ = _after(titles, sequences, times, float(cuts[0]), float(cuts[1]))
     test, cold = _after(titles, sequences, times, float(cuts[1]), np.inf)
-    week = ratings.times >= cuts[1] - BASELINE_WINDOW_DAYS * DAY
-    week &= ratings.times < cuts[1]
     return Split(
         name="temporal",
         titles=titles,
@@ -126,10 +127,18 @@ def _temporal(ratings: Ratings) -> Split:
         validation=validation,
         train=_before(sequences, times, float(cuts[1])),
         test=test,
-        recent=np.bincount(ratings.items[week], minlength=titles).astype(np.float64),
+        recent=_week(ratings.items, ratings.times, float(cuts[1]), titles),
+        recent_development=_week(ratings.items, ratings.times, float(cuts[0]), titles),
         left_out=cold,
         sha256=_digest(ratings, sequences, [np.searchsorted(cuts, t, side="right") for t in times]),
     )
+
+
+def _week(
+    items: NDArray[np.int64], times: NDArray[np.float64], cut: float, titles: int
+) -> NDArray[np.float64]:
+    inside = (times >= cut - BASELINE_WINDOW_DAYS * DAY) & (times < cut)
+    return np.bincount(items[inside], minlength=titles).astype(np.float64)
 
 
 def _before(
