@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from couchside.benchmarks.tables import retrieval, runtimes
 from couchside.benchmarks.tables.compression import table as compression
+from couchside.benchmarks.tables.quality import table as quality
 
 if TYPE_CHECKING:
     from couchside.benchmarks.tables.table import Table
 
-TABLES: tuple[Table, ...] = (retrieval.TABLE, runtimes.TABLE, compression.TABLE)
+TABLES: tuple[Table, ...] = (retrieval.TABLE, runtimes.TABLE, compression.TABLE, quality.TABLE)

@@ -83,7 +83,7 @@ def _to_int8(value: NDArray[Any], detail: Mapping[str, Any]) -> NDArray[Any]:
     scale, zero = detail["quantization"]
     if detail["dtype"] != np.int8 or not scale:
         return value
-    return np.clip(np.rint(value / scale) + zero, -128, 127).astype(np.int8)
+    return np.asarray(np.clip(np.rint(value / scale) + zero, -128, 127), dtype=np.int8)
 
 
 def _to_float(value: NDArray[Any], detail: Mapping[str, Any]) -> NDArray[Any]:
