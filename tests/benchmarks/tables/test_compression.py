@@ -84,7 +84,7 @@ def test_table_without_peers_judges_ours_and_the_runtimes_tools(bundles, tmp_pat
     monkeypatch.setattr(table, "contest", partial(contest, turn_ns=500_000))
     bench = Bench("quick", bundles, tmp_path, "test", peers=False)
     body = table.TABLE.run(bench)
-    files, speed, tables, old = body.sections
+    files, speed, tables, sizes, old = body.sections
     rows = {row.name: row for row in files.rows}
     for name in ("float, onnxruntime", "Couchside onnx-int8", "float, LiteRT",
                  "Couchside litert-int8", "onnxruntime quantize_dynamic",
@@ -105,6 +105,8 @@ def test_table_without_peers_judges_ours_and_the_runtimes_tools(bundles, tmp_pat
     assert tables.rows[0].cells[3].value == 0
     assert tables.rows[1].cells[1].value == pytest.approx(2.0)
     assert [row.name for row in tables.rows if row.ours] == [report.SHIPPED]
+    assert [row.name for row in sizes.rows if row.ours] == ["litert-int8"]
+    assert body.versions["olive-ai"] == "0.13.0"
     assert old.rows[0].cells[0].text == "left out by --without-peers"
     assert len(body.promised["int8_loss_upper"]) == 1
 
@@ -137,6 +139,12 @@ def test_bundles_outside_of_their_lab_are_refused(bundles, tmp_path):
     shutil.copytree(bundles, tmp_path / "bundles")
     with pytest.raises(UsageError, match="couchside-compress made them in"):
         read_lab(tmp_path / "bundles")
+
+
+def test_bundles_without_a_float_flavour_are_refused(bundles, tmp_path):
+    shutil.copytree(bundles / "litert-int8", tmp_path / "bundles" / "litert-int8")
+    with pytest.raises(UsageError, match="needs a float flavour"):
+        table.TABLE.run(Bench("quick", tmp_path / "bundles", tmp_path, "test", peers=False))
 
 
 def test_lab_of_other_ratings_is_refused(compressed, tmp_path):

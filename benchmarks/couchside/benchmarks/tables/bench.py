@@ -67,7 +67,7 @@ class Bench:
             name: unique within the whole bench, such as ``retrieval/10000``.
             measure: does the work.
         """
-        key = hashlib.sha256(f"{self.fingerprint} {name}".encode()).hexdigest()[:24]
+        key = hashlib.sha256(f"{self.fingerprint} {self.peers} {name}".encode()).hexdigest()[:24]
         file = self.work / "units" / f"{key}.json"
         if file.exists():
             self.tell(f"{name}: measured before")

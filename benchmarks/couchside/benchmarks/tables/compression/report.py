@@ -10,6 +10,8 @@ from couchside.benchmarks.tables.table import Cell, Column, Row, Section
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from couchside.benchmarks.lab import LabReport
+
 FILES = (
     Column("user model", "kB", "less"),
     Column("text encoder", "kB", "less"),
@@ -24,6 +26,12 @@ SPEED = (
     Column("float over this", "times", "more"),
     Column("text encoder", "ms", "less"),
     Column("encoder, float over this", "times", "more"),
+)
+SIZES = (
+    Column("text encoder", "kB", "less"),
+    Column("user model", "kB", "less"),
+    Column("item table", "kB", "less"),
+    Column("whole Bundle", "kB", "less"),
 )
 CODECS = (
     Column("item table", "kB", "less"),
@@ -57,8 +65,8 @@ def files_section(made: Sequence[Mapping[str, Any]], where: str) -> Section:
                 "it is. Ours is that ranking chose them and golden vectors check them on the TV."
             ),
             (
-                "A loss whose interval holds 0 can't be told from none on so many users, and no "
-                "tool beats another whose interval overlaps its own."
+                "A loss whose interval holds 0 can't be told from none on so many users, nor can "
+                "two tools whose intervals overlap be told apart by it."
             ),
             (
                 "AI Edge Quantizer's static graphs take and give int8; what they were asked with "
@@ -146,11 +154,33 @@ def codecs_section(rows: Sequence[Sequence[Any]], where: str) -> Section:
         caveats=(
             "Product quantisation here is after the fact; trained in (RecJPQ) it loses less.",
             (
-                "int4 would save more, at a loss that these users can't show either way; what a "
-                "Bundle of this size could win are some hundred kB."
+                "A loss whose interval holds 0 is one that these users can't show. Fewer bits may "
+                "be free here and dear elsewhere: catalogues differ, and so do their vectors."
             ),
         ),
         chart="item table",
+    )
+
+
+def sizes_section(lab: LabReport, flavour: str) -> Section:
+    """Bytes of each part of every form; ``flavour`` is what most TVs get."""
+    return Section(
+        title="What a Bundle weighs",
+        text="Parameters of teacher and student in float32, and the files of each flavour; the "
+        "whole Bundle has the training step, golden vectors and titles besides.",
+        columns=SIZES,
+        rows=tuple(
+            Row(
+                size.name,
+                (
+                    *(Cell(n / KB) for n in (size.encoder, size.user_model, size.item_table)),
+                    Cell(text="–") if size.whole is None else Cell(size.whole / KB),
+                ),
+                ours=size.runs,
+            )
+            for size in lab.forms(flavour)
+        ),
+        chart="whole Bundle",
     )
 
 

@@ -7,10 +7,13 @@ does not say: how good each tool is in an expert's hands, or what int8 costs on 
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from couchside.benchmarks.errors import UsageError
+from couchside.benchmarks.lab import read_lab_report
 from couchside.benchmarks.tables import peers
 from couchside.benchmarks.tables.compression.codecs import codecs
 from couchside.benchmarks.tables.compression.judged import (
@@ -27,6 +30,7 @@ from couchside.benchmarks.tables.compression.report import (
     codecs_section,
     files_section,
     old_runtime_section,
+    sizes_section,
     speed_section,
 )
 from couchside.benchmarks.tables.compression.tools import (
@@ -57,14 +61,17 @@ if TYPE_CHECKING:
     from couchside.device.runtime.graph import Graph
 
 QUICK_TARGETS = 1500
+PROMISED = "litert-int8"
+"""What most TVs get."""
 
 
 def _run(bench: Bench) -> Body:
     bundles = bench.bundles()
-    floats = [bundle for bundle in bundles.values() if bundle.flavour.endswith("-float")]
-    stick = yardstick(
-        read_lab(bench.bundles_folder), floats[0], bench.quick_or_full(QUICK_TARGETS, None)
-    )
+    source = next((b for b in bundles.values() if b.flavour.endswith("-float")), None)
+    if source is None:
+        raise UsageError(f"{bench.bundles_folder}: needs a float flavour to compare with")
+    lab = read_lab(bench.bundles_folder)
+    stick = yardstick(lab, source, bench.quick_or_full(QUICK_TARGETS, None))
     folder = (bench.work / "compression").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     made = bench.unit("compression/tools", lambda: _tools(bench, bundles, stick, folder))
@@ -78,12 +85,19 @@ def _run(bench: Bench) -> Body:
             files_section(made, where),
             speed_section(made, stick.bundle.model.text_batch),
             codecs_section(tables, where),
+            sizes_section(read_lab_report(lab.folder / "quality.json"), PROMISED),
             old_runtime_section(old),
         ),
-        versions={p.requirements[0].partition("==")[0]: p.requirements[0].partition("==")[2]
-                  for p in (OLIVE, MODELOPT, TFLITE)},
+        versions=_versions(),
         promised={"int8_loss_upper": (min(best),)} if best else {},
     )  # fmt: skip
+
+
+def _versions() -> dict[str, str]:
+    """Of every tool, where it is installed."""
+    pinned = (peer.requirements[0].partition("==") for peer in (OLIVE, MODELOPT, TFLITE))
+    ours = ("onnxruntime", "ai-edge-quantizer")
+    return {name: version for name, _, version in pinned} | {n: metadata.version(n) for n in ours}
 
 
 TABLE = Table(

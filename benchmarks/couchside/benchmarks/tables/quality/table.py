@@ -94,8 +94,8 @@ def _report(report: LabReport) -> Section:
         rows=tuple(_line(line, sizes) for line in report.rows),
         caveats=(
             (
-                "Popularity that is counted anew every day needs a network and beats every frozen "
-                "model here, ours too."
+                "Popularity that is counted anew every day needs a network; what is frozen, ours "
+                "too, can't know what came out since."
             ),
             (
                 f"{report.cold_events_left_out:,} ratings of titles or users that the models could "
@@ -146,7 +146,7 @@ def _viewer(row: Mapping[str, Any]) -> Row:
     known = row["known"]
     name = "everything" if known is None else f"{known} event{'' if known == 1 else 's'}"
     values = (row[key] for key in ("popularity", "item_knn", "alone", "shown"))
-    return Row(name, (*map(Cell, values), _triple(row["gain"])), ours=True)
+    return Row(name, (*map(Cell, values), _triple(row["gain"])))
 
 
 def _titles(found: Mapping[str, Any]) -> Section:
