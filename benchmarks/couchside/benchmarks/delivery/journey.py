@@ -169,6 +169,12 @@ class Journey:
         self._releases.append(release)
         return release
 
+    def publish_next(self) -> int:
+        """Sign the Bundle under the next version and publish it, without waiting; its blocks."""
+        self._cost = self._cloud.sign(self._bundle.path, self._version + 1)
+        self._cloud.publish()
+        return self._cost["blocks"]
+
     def load(self, films: Path) -> None:
         """Hand every TV an app's catalogue."""
         for tv in self._tvs:

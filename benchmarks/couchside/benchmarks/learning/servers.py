@@ -82,6 +82,10 @@ class Servers:
         wanted = ("round", "close", "--channel", CHANNEL, "--out", str(out), *flags)
         return self._cloud.run(*wanted, before=("--broker", self._broker))
 
+    def pids(self) -> dict[str, int]:
+        """Process of each server."""
+        return {name: server.pid for name, server in self._processes.items()}
+
     def peak_rss(self) -> dict[str, int]:
         """Peak resident bytes of each server until now.
 
