@@ -19,8 +19,13 @@ def test_mode_by_name_or_id_is_accepted(tmp_path, wanted):
 
 
 def test_other_mode_is_refused_with_the_command(tmp_path):
-    with pytest.raises(InvalidRunError, match=r"in mode 2 MAXN_SUPER.*sudo nvpmodel -m"):
-        require_mode(Jetson(tmp_path).root, "15W")
+    with pytest.raises(InvalidRunError, match=r"in mode 2 MAXN_SUPER.*sudo nvpmodel -m 0$"):
+        require_mode(Jetson(tmp_path).root, "15w")
+
+
+def test_mode_that_the_board_has_not_is_refused_with_those_it_has(tmp_path):
+    with pytest.raises(InvalidRunError, match="it has 0 15W, 2 MAXN_SUPER; choose one"):
+        require_mode(Jetson(tmp_path).root, "25W")
 
 
 def test_machine_without_modes_is_refused(tmp_path):

@@ -81,6 +81,58 @@ def test_ina3221_is_found_by_its_name_on_orin_and_thor(tmp_path):
         assert found.mean_w == pytest.approx(jetson.watts)
 
 
+class Listed:
+    """Gives what it was given, then the last for ever."""
+
+    name = "listed"
+
+    def __init__(self, *samples):
+        self._samples = list(samples)
+
+    def watts(self):
+        return self._samples.pop(0) if len(self._samples) > 1 else self._samples[0]
+
+    def close(self):
+        pass
+
+
+def test_sensor_that_says_nothing_is_no_zero():
+    with PowerMeter(Listed({}), 500.0) as measuring:
+        time.sleep(0.1)
+    found = measuring.reading(runs=10)
+    assert (found.verdict, found.samples, found.joules_per_run) == ("insufficient", 0, None)
+
+
+def test_sample_without_a_rail_is_left_out():
+    one, both = {"VDD_GPU": 2.0}, {"VDD_GPU": 2.0, "VDD_CPU": 4.0}
+    with PowerMeter(Listed(one, one, both, one, both), 500.0) as measuring:
+        time.sleep(0.1)
+    assert measuring.reading(runs=1).mean_w == pytest.approx(6.0)
+
+
+def test_what_came_before_the_run_is_not_counted():
+    """RAPL tells the mean since the last call, loading included."""
+    with PowerMeter(Listed({"package-0": 90.0}, {"package-0": 5.0}), 500.0) as measuring:
+        time.sleep(0.1)
+    assert measuring.reading(runs=1).mean_w == pytest.approx(5.0)
+
+
+def test_energy_is_of_the_whole_run_and_not_from_first_to_last_sample():
+    with PowerMeter(Constant(2.0), 20.0) as measuring:
+        time.sleep(0.7)
+    found = measuring.reading(runs=1)
+    assert found.seconds >= 0.7
+    assert found.joules == pytest.approx(2.0 * found.seconds)
+
+
+def test_thors_input_is_its_board_and_its_rails_are_part_of_it(tmp_path):
+    with open_meter(Jetson(tmp_path, "thor").root, "ina3221", 200.0) as measuring:
+        time.sleep(0.1)
+    found = measuring.reading(runs=1)
+    assert found.mean_w == pytest.approx(30.0)
+    assert found.rails_w == pytest.approx({"VIN": 30.0, "VDD_GPU": 2.0, "VDD_CPU_SOC_MSS": 3.5})
+
+
 def test_rapl_wraps_around(tmp_path):
     pc = Pc(tmp_path)
     now = iter((0.0, 1.0))

@@ -3,9 +3,9 @@
 import time
 
 import pytest
-from simulators.jetson import Jetson
+from simulators.jetson import Jetson, Pc
 
-from couchside.benchmarks.machine.throttle import ThrottleWatch, judge, read_counters
+from couchside.benchmarks.machine.throttle import ThrottleWatch, glance, judge, read_counters
 
 
 def verdict(jetson, change):
@@ -92,3 +92,18 @@ def test_watch_of_a_machine_that_tells_nothing_is_unknown(tmp_path):
     with ThrottleWatch(tmp_path, period_s=0.005) as watch:
         time.sleep(0.02)
     assert watch.verdict().verdict == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("megahertz", "base", "turbo", "speed"),
+    [
+        pytest.param(4000, 3000, True, 4000 / 3000, id="turbo above its base"),
+        pytest.param(2000, 3000, True, 2000 / 3000, id="below its base"),
+        pytest.param(4000, None, True, None, id="turbo without a promise"),
+        pytest.param(4000, 3000, False, 0.8, id="no turbo"),
+    ],
+)
+def test_turbo_that_gives_way_is_no_throttling(tmp_path, megahertz, base, turbo, speed):
+    pc = Pc(tmp_path)
+    pc.clock(megahertz, base=base, turbo=turbo)
+    assert glance(pc.root).speed == speed

@@ -8,8 +8,8 @@
     '2 MAXN_SUPER'
 
 File names and formats follow the tegra234 kernel and Jetson Linux 36 (Orin) and reports of boards
-with Jetson Linux 38 (Thor); the values are invented. The hwmon numbers differ on purpose, as they do
-from board to board.
+with Jetson Linux 38 (Thor; jetson_stats pull request 900 for the INA238 at its input); values are
+invented. The hwmon numbers differ on purpose, as they do from board to board.
 """
 
 from __future__ import annotations
@@ -55,9 +55,6 @@ FILES = {
     "sys/devices/system/cpu/cpufreq/policy4/scaling_min_freq": "729600\n",
     "sys/devices/system/cpu/cpufreq/policy4/scaling_cur_freq": "729600\n",
     "sys/devices/system/cpu/cpufreq/policy4/scaling_max_freq": "1510400\n",
-    "sys/class/devfreq/17000000.gpu/min_freq": "306000000\n",
-    "sys/class/devfreq/17000000.gpu/cur_freq": "306000000\n",
-    "sys/class/devfreq/17000000.gpu/max_freq": "1020000000\n",
     "sys/class/thermal/thermal_zone0/type": "cpu-thermal\n",
     "sys/class/thermal/thermal_zone0/temp": "48562\n",
     "sys/class/thermal/thermal_zone0/trip_point_0_type": "critical\n",
@@ -90,7 +87,15 @@ THOR = {
 """What is otherwise than on an Orin Nano."""
 OVER_CURRENT = {"orin": 3, "thor": 5}
 INA3221 = {"orin": 1, "thor": 7}
+INA238 = 6
 """Numbers of the hwmons."""
+RAILS = {
+    "orin": ((1, "VDD_IN", 1000), (2, "VDD_CPU_GPU_CV", 200)),
+    "thor": ((1, "VDD_GPU", 400), (2, "VDD_CPU_SOC_MSS", 700)),
+}
+"""Channel, label, mA at 5 V."""
+GPU = {"orin": "17000000.gpu", "thor": "gpu-gpc-0"}
+"""Names of the GPU among the devfreq devices."""
 
 
 class Machine:
@@ -114,12 +119,13 @@ class Jetson(Machine):
         board: which one.
     """
 
-    watts = 5.0
-    """That the board takes, as its sensor says."""
-
     def __init__(self, root: Path, board: Literal["orin", "thor"] = "orin") -> None:
         super().__init__(root)
-        self._board = board
+        self.watts = 30.0 if board == "thor" else 5.0
+        """That the board takes, as its sensor says."""
+        self._gpu = f"sys/class/devfreq/{GPU[board]}"
+        for name, hertz in (("min", 306_000_000), ("cur", 306_000_000), ("max", 1_020_000_000)):
+            self.write(f"{self._gpu}/{name}_freq", f"{hertz}\n")
         for name, text in {**FILES, **(THOR if board == "thor" else {})}.items():
             self.write(name, text)
         self._hwmon = f"sys/class/hwmon/hwmon{OVER_CURRENT[board]}"
@@ -128,10 +134,13 @@ class Jetson(Machine):
             self.count_over_current(kind, count)
         sensor = f"sys/class/hwmon/hwmon{INA3221[board]}"
         self.write(f"{sensor}/name", "ina3221\n")
-        for number, rail, milli_a in ((1, "VDD_IN", 1000), (2, "VDD_CPU_GPU_CV", 200)):
+        for number, rail, milli_a in RAILS[board]:
             self.write(f"{sensor}/in{number}_label", f"{rail}\n")
             self.write(f"{sensor}/in{number}_input", "5000\n")
             self.write(f"{sensor}/curr{number}_input", f"{milli_a}\n")
+        if board == "thor":
+            self.write(f"sys/class/hwmon/hwmon{INA238}/name", "ina238\n")
+            self.write(f"sys/class/hwmon/hwmon{INA238}/power1_input", "30000000\n")
         # The sum of shunt voltages: a label without a current.
         self.write(f"{sensor}/in7_label", "sum of shunt voltages\n")
 
@@ -157,7 +166,7 @@ class Jetson(Machine):
             folder = f"sys/devices/system/cpu/cpufreq/policy{policy}"
             self.write(f"{folder}/scaling_min_freq", f"{most}\n")
             self.write(f"{folder}/scaling_cur_freq", f"{most}\n")
-        self.write("sys/class/devfreq/17000000.gpu/min_freq", "1020000000\n")
+        self.write(f"{self._gpu}/min_freq", "1020000000\n")
 
     def heat(self, celsius: float) -> None:
         """Set the temperature of the CPU's zone."""
@@ -173,6 +182,15 @@ class Pc(Machine):
         self.write("sys/class/powercap/intel-rapl:0/max_energy_range_uj", "262143328850\n")
         self.write("sys/class/powercap/intel-rapl:0:0/name", "core\n")
         self.energy(1_000_000)
+
+    def clock(self, megahertz: int, *, base: int | None, turbo: bool) -> None:
+        """Let the core run at a frequency; it may reach 5 GHz, and is promised its base."""
+        policy = "sys/devices/system/cpu/cpufreq/policy0"
+        self.write(f"{policy}/scaling_cur_freq", f"{megahertz * 1000}\n")
+        self.write(f"{policy}/scaling_max_freq", "5000000\n")
+        if base is not None:
+            self.write(f"{policy}/base_frequency", f"{base * 1000}\n")
+        self.write("sys/devices/system/cpu/intel_pstate/no_turbo", f"{int(not turbo)}\n")
 
     def energy(self, micro_j: int) -> None:
         """Set the package's counter."""

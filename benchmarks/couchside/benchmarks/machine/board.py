@@ -16,8 +16,25 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-JETPACKS = {"R35": "5", "R36": "6", "R38": "7"}
-"""Jetson Linux release → JetPack, as NVIDIA's Jetson Linux archive lists them."""
+JETPACKS = {
+    "R35": "5",
+    "R36": "6",
+    "R36.3.0": "6.0",
+    "R36.4.0": "6.1",
+    "R36.4.3": "6.2",
+    "R36.4.4": "6.2.1",
+    "R38": "7",
+    "R38.2.0": "7.0",
+    "R38.2.1": "7.0",
+    "R38.4.0": "7.1",
+    "R39": "7",
+    "R39.2.0": "7.2",
+}
+"""Jetson Linux → JetPack: NVIDIA's archives of both (docs.nvidia.com/jetson/archives,
+developer.nvidia.com/embedded/jetpack-archive) up to R38.4; R39.2 as owners of JetPack 7.2 read it.
+One that is not named is known by its first number only."""
+CHECKOUT = Path(__file__).resolve().parents[4]
+"""Where this file is benchmarks/couchside/benchmarks/machine/board.py; elsewhere once installed."""
 RUNTIMES = (
     "numpy",
     "ai-edge-litert",
@@ -48,9 +65,13 @@ class Board:
     l4t: str | None
     """Jetson Linux release."""
     jetpack: str | None
-    """Release that this Jetson Linux belongs to, by its first number."""
+    """Release that this Jetson Linux belongs to; of one that is not known only its first number."""
+    cuda: str | None
+    """Version of the toolkit below /usr/local/cuda; None if it is elsewhere or not there."""
     power_mode: str | None
     """Jetson: id and name of the power model."""
+    gpu_mhz: Mapping[str, float]
+    """Of an integrated GPU: min, cur, max; empty where the kernel shows none."""
     clocks_locked: bool | None
     """Whether CPU and GPU are pinned to one frequency; None where none is shown."""
     gpu: str | None
@@ -59,6 +80,10 @@ class Board:
     """What gives away that this runs in one; None if nothing does."""
     memory_limit_bytes: int | None
     """Of the cgroup; None if there is none."""
+    cpu_limit: float | None
+    """Cores' worth of time that the cgroup may use; None if there is no limit."""
+    commit: str | None
+    """Of the checkout that this ran from; None if it was installed or git does not tell."""
     python: str
     runtimes: Mapping[str, str]
     """Version of each installed distribution that decides about speed."""
@@ -82,15 +107,19 @@ def read_board(root: Path) -> Board:
         kernel=read_text(root / "proc/sys/kernel/osrelease"),
         l4t=_l4t(root),
         jetpack=_jetpack(root),
-        power_mode=_power_mode(root),
+        cuda=_cuda(root),
+        power_mode=power_mode(root),
+        gpu_mhz=_gpu_mhz(root),
         clocks_locked=locked_clocks(root),
         gpu=_gpu(root),
         container=_container(root),
         memory_limit_bytes=read_int(root / "sys/fs/cgroup/memory.max"),
+        cpu_limit=_cpu_limit(root),
+        commit=_commit(CHECKOUT),
         python=platform.python_version(),
         runtimes=_runtimes(),
         load_average=_load_average(root),
-        temperatures_c=_temperatures(root),
+        temperatures_c=temperatures(root),
     )
 
 
@@ -112,15 +141,51 @@ def read_int(file: Path) -> int | None:
 def locked_clocks(root: Path) -> bool | None:
     """Whether the frequencies of CPU and GPU are pinned; None if the machine shows none."""
     cpus = (root / "sys/devices/system/cpu/cpufreq").glob("policy*")
-    gpus = (root / "sys/class/devfreq").glob("*gpu*")
     limits = [(read_int(p / "scaling_min_freq"), read_int(p / "scaling_max_freq")) for p in cpus]
-    limits += [(read_int(gpu / "min_freq"), read_int(gpu / "max_freq")) for gpu in gpus]
+    limits += [(read_int(gpu / "min_freq"), read_int(gpu / "max_freq")) for gpu in _gpus(root)]
     known = [(low, high) for low, high in limits if low is not None and high is not None]
     return all(low == high for low, high in known) if known else None
 
 
+def _gpus(root: Path) -> list[Path]:
+    """17000000.gpu (Orin, R36), 17000000.ga10b (R35), gpu-gpc-0 (Thor)."""
+    folder = root / "sys/class/devfreq"
+    return sorted(path for kind in ("*gpu*", "*.ga10b") for path in folder.glob(kind))
+
+
+def _gpu_mhz(root: Path) -> dict[str, float]:
+    for gpu in _gpus(root):
+        known = {name: read_int(gpu / f"{name}_freq") for name in ("min", "cur", "max")}
+        return {name: hertz / 1e6 for name, hertz in known.items() if hertz is not None}
+    return {}
+
+
+def _cuda(root: Path) -> str | None:
+    found = re.search(
+        r'"cuda"\s*:\s*{[^}]*"version"\s*:\s*"([\d.]+)"',
+        read_text(root / "usr/local/cuda/version.json") or "",
+    )
+    return found[1] if found else None
+
+
+def _cpu_limit(root: Path) -> float | None:
+    found = re.fullmatch(r"(\d+) (\d+)", read_text(root / "sys/fs/cgroup/cpu.max") or "")
+    return int(found[1]) / int(found[2]) if found else None
+
+
+def _commit(checkout: Path) -> str | None:
+    """Read from .git, as a board has no git; None for a branch that git has packed away."""
+    head = read_text(checkout / ".git/HEAD")
+    if head is None or not head.startswith("ref: "):
+        return head
+    return read_text(checkout / ".git" / head.removeprefix("ref: "))
+
+
 def _model(root: Path) -> str | None:
-    tree = read_text(root / "proc/device-tree/model")
+    # The link in proc leads out of a root that is not /.
+    tree = read_text(root / "proc/device-tree/model") or read_text(
+        root / "sys/firmware/devicetree/base/model"
+    )
     return tree or read_text(root / "sys/class/dmi/id/product_name")
 
 
@@ -161,7 +226,7 @@ def _l4t(root: Path) -> str | None:
 
 def _jetpack(root: Path) -> str | None:
     l4t = _l4t(root)
-    return JETPACKS.get(l4t.split(".")[0]) if l4t else None
+    return (JETPACKS.get(l4t) or JETPACKS.get(l4t.split(".")[0])) if l4t else None
 
 
 def _gpu(root: Path) -> str | None:
@@ -177,20 +242,29 @@ def _gpu(root: Path) -> str | None:
 
 
 def _container(root: Path) -> str | None:
-    for sign in (".dockerenv", "run/.containerenv"):
-        if (root / sign).exists():
-            return f"/{sign}"
+    # Its own root, too: a container is given the board's files below another one.
+    for place in (root, Path("/")):
+        for sign in (".dockerenv", "run/.containerenv", "run/systemd/container"):
+            if (place / sign).exists():
+                return f"/{sign}"
     return None
 
 
-def _power_mode(root: Path) -> str | None:
+def power_mode(root: Path) -> str | None:
+    """Id and name of a Jetson's power mode, such as ``2 MAXN_SUPER``."""
     found = re.search(r"pmode:(\d+)", read_text(root / "var/lib/nvpmodel/status") or "")
     if not found:
         return None
     number = int(found[1])
-    models = read_text(root / "etc/nvpmodel.conf") or ""
-    name = re.search(rf"^< POWER_MODEL ID={number} NAME=(\S+) >", models, re.MULTILINE)
-    return f"{number} {name[1]}" if name else str(number)
+    names = power_modes(root)
+    return f"{number} {names[number]}" if number in names else str(number)
+
+
+def power_modes(root: Path) -> dict[int, str]:
+    """Names of a Jetson's power modes by id."""
+    text = read_text(root / "etc/nvpmodel.conf") or ""
+    found = re.findall(r"^\s*< *POWER_MODEL +ID=(\d+) +NAME=(\S+) *>", text, re.MULTILINE)
+    return {int(number): name for number, name in found}
 
 
 def _runtimes() -> dict[str, str]:
@@ -208,7 +282,8 @@ def _load_average(root: Path) -> tuple[float, ...]:
     return tuple(float(word) for word in text.split()[:3])
 
 
-def _temperatures(root: Path) -> dict[str, float]:
+def temperatures(root: Path) -> dict[str, float]:
+    """Degrees Celsius by thermal zone, of the zones that can be read now."""
     zones = {}
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
         milli = read_int(zone / "temp")  # unreadable while a Jetson's GPU sleeps

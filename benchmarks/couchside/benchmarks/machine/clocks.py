@@ -11,7 +11,12 @@ import time
 from typing import TYPE_CHECKING
 
 from couchside.benchmarks.errors import InvalidRunError, UsageError
-from couchside.benchmarks.machine.board import locked_clocks, read_board
+from couchside.benchmarks.machine.board import (
+    locked_clocks,
+    power_mode,
+    power_modes,
+    temperatures,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,15 +35,25 @@ def require_mode(root: Path, wanted: str) -> None:
     Raises:
         InvalidRunError: it is in another one, or the machine has no power modes.
     """
-    mode = read_board(root).power_mode
+    mode = power_mode(root)
     if mode is None:
         raise InvalidRunError(f"--require-mode {wanted}: this machine tells no power mode")
     number, _, name = mode.partition(" ")
     if wanted.casefold() not in (number, name.casefold()):
         raise InvalidRunError(
-            f"--require-mode {wanted}: the board is in mode {mode}; "
-            "list them with nvpmodel -p --verbose and choose with: sudo nvpmodel -m ID"
+            f"--require-mode {wanted}: the board is in mode {mode}; {_how_to_choose(root, wanted)}"
         )
+
+
+def _how_to_choose(root: Path, wanted: str) -> str:
+    modes = power_modes(root)
+    for number, name in modes.items():
+        if wanted.casefold() in (str(number), name.casefold()):
+            return f"choose it with: sudo nvpmodel -m {number}"
+    if not modes:
+        return "list modes with nvpmodel -p --verbose and choose one with: sudo nvpmodel -m ID"
+    have = ", ".join(f"{number} {name}" for number, name in modes.items())
+    return f"it has {have}; choose one with: sudo nvpmodel -m ID"
 
 
 def require_locked_clocks(root: Path) -> None:
@@ -85,7 +100,7 @@ def cool_down(
     """
     end = clock() + limit_s
     while True:
-        zones = read_board(root).temperatures_c
+        zones = temperatures(root)
         if not zones:
             raise InvalidRunError("--cooldown-until: this machine shows no temperatures")
         zone = max(zones, key=lambda name: zones[name])

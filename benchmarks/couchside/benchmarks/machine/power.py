@@ -1,11 +1,12 @@
 """Power while something runs: from a Jetson's INA3221, from RAPL, or from tegrastats.
 
-Energy is the integral of power over the run (trapezoids over the monotonic clock), or the
-difference of RAPL's own counter. What an inference costs is that energy less what the idle board
-needs in the same time. Fewer than ten samples are called insufficient, not rounded up to a number.
+Energy is the mean power, by trapezoids over the monotonic clock, times the length of the run. What
+an inference costs is that energy less what the idle board needs in the same time. Fewer than ten
+samples are called insufficient, not rounded up to a number.
 
-Sensors: kernel documentation of hwmon ``ina3221`` (mV, mA, labels) and of powercap ``intel-rapl``
-(µJ, wraps at ``max_energy_range_uj``); NVIDIA's tegrastats prints ``RAIL now mW/average mW``.
+Sensors: kernel documentation of hwmon ``ina3221`` (mV, mA, labels), of hwmon ``ina238`` (µW; Thor's
+developer kit has one at its input) and of powercap ``intel-rapl`` (µJ, wraps at
+``max_energy_range_uj``); NVIDIA's tegrastats prints ``RAIL now mW/average mW``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Mapping  # noqa: TC003 - strict reads the types of these records
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from pathlib import Path  # noqa: TC003 - as above
 from typing import TYPE_CHECKING, Literal, Protocol, Self, get_args
 
@@ -32,8 +34,10 @@ SOURCES: tuple[Source, ...] = get_args(Source)
 PowerVerdict = Literal["ok", "insufficient", "off", "unknown"]
 
 FEWEST_SAMPLES = 10
-BOARD_RAIL = "VDD_IN"
-"""What the whole board takes, on every Jetson with this sensor; without it the rails are added."""
+BOARD_RAILS = ("VDD_IN", "VIN")
+"""What the whole board takes: Orin Nano and NX, Thor's developer kit. Without one the rails are
+added, which on AGX Orin are the module's, without the carrier board."""
+TOTAL = "total"
 TEGRASTATS_RAIL = re.compile(r"(\w+) (\d+)mW/\d+mW")
 STOP_LIMIT_S = 5.0
 
@@ -63,7 +67,7 @@ class Sensor(Protocol):
     name: str
 
     def watts(self) -> dict[str, float]:
-        """Power of each rail; the board's total under :data:`BOARD_RAIL` where it is known."""
+        """Power of each rail; the board's under one of :data:`BOARD_RAILS` where it is known."""
 
     def close(self) -> None:
         """End whatever it started."""
@@ -84,12 +88,15 @@ class PowerMeter:
         self._sensor, self._period, self._clock = sensor, 1.0 / hz, clock
         self._samples: list[tuple[float, dict[str, float]]] = []
         self._idle_w: float | None = None
+        self._began = self._ended = 0.0
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         self._over.clear()
         self._samples = []
+        self._sensor.watts()  # RAPL tells the mean since the last call, which may be long ago
+        self._began = self._clock()
         self._thread = threading.Thread(target=self._sample, daemon=True)
         self._thread.start()
         return self
@@ -103,22 +110,23 @@ class PowerMeter:
         self._over.set()
         if self._thread is not None:
             self._thread.join()
+        self._ended = self._clock()
 
     def idle(self, seconds: float) -> None:
         """Measure the idle board for a while."""
         with self:
             time.sleep(seconds)
-        self._idle_w = _mean(self._samples)
+        self._idle_w = _mean(_told(self._samples))
 
     def reading(self, runs: int) -> Power:
         """What the last block took; per run if there were any."""
-        samples = self._samples
-        if len(samples) < FEWEST_SAMPLES:
-            return Power("insufficient", self._sensor.name, len(samples), idle_w=self._idle_w)
-        seconds = samples[-1][0] - samples[0][0]
+        samples = _told(self._samples)
         mean_w = _mean(samples)
-        above = (mean_w or 0.0) - (self._idle_w or 0.0)
-        rails = sorted({rail for _, watts in samples for rail in watts})
+        if len(samples) < FEWEST_SAMPLES or mean_w is None:
+            return Power("insufficient", self._sensor.name, len(samples), idle_w=self._idle_w)
+        seconds, span = self._ended - self._began, samples[-1][0] - samples[0][0]
+        above = mean_w - (self._idle_w or 0.0)
+        rails = sorted({rail for _, watts in samples for rail in watts} - {TOTAL})
         return Power(
             verdict="ok",
             source=self._sensor.name,
@@ -126,9 +134,9 @@ class PowerMeter:
             seconds=seconds,
             mean_w=mean_w,
             idle_w=self._idle_w,
-            joules=(mean_w or 0.0) * seconds,
+            joules=mean_w * seconds,
             joules_per_run=above * seconds / runs if runs else None,
-            rails_w={rail: _integral(samples, rail) / seconds for rail in rails},
+            rails_w={rail: _integral(samples, rail) / span for rail in rails},
         )
 
     def close(self) -> None:
@@ -136,10 +144,8 @@ class PowerMeter:
         self._sensor.close()
 
     def _sample(self) -> None:
-        while True:
+        while not self._over.wait(self._period):
             self._samples.append((self._clock(), self._sensor.watts()))
-            if self._over.wait(self._period):
-                return
 
 
 def open_meter(root: Path, source: Source, hz: float) -> PowerMeter | None:
@@ -168,32 +174,36 @@ def none_reading(source: Source) -> Power:
 
 
 class Ina3221:
-    """A Jetson's rails, by hwmon ``ina3221`` wherever the kernel has put it."""
+    """A Jetson's rails, by hwmon ``ina3221`` and ``ina238`` wherever the kernel has put them."""
 
     name = "ina3221"
 
     def __init__(self, root: Path) -> None:
         hwmons = sorted((root / "sys/class/hwmon").glob("hwmon*"))
-        found = [hwmon for hwmon in hwmons if read_text(hwmon / "name") == "ina3221"]
-        self._rails = dict(rail for hwmon in found for rail in _ina_rails(hwmon))
+        self._rails = dict(rail for hwmon in hwmons for rail in _ina_rails(hwmon))
         if not self._rails:
             raise UsageError("no INA3221 power sensor here; try --power tegrastats or off")
 
     def watts(self) -> dict[str, float]:
-        """MV times mA of each rail that can be read now."""
-        pairs = {rail: (read_int(volt), read_int(ampere)) for rail, (volt, ampere) in
-                 self._rails.items()}  # fmt: skip
+        """Power of each rail that can be read now."""
+        read = {rail: [read_int(file) for file in files] for rail, files in self._rails.items()}
         return {
-            rail: milli_v * milli_a / 1e6
-            for rail, (milli_v, milli_a) in pairs.items()
-            if milli_v is not None and milli_a is not None
+            rail: prod(known) / 1e6
+            for rail, values in read.items()
+            if len(known := [value for value in values if value is not None]) == len(values)
         }
 
     def close(self) -> None:
         """Nothing was started."""
 
 
-def _ina_rails(hwmon: Path) -> Iterator[tuple[str, tuple[Path, Path]]]:
+def _ina_rails(hwmon: Path) -> Iterator[tuple[str, tuple[Path, ...]]]:
+    """Rails, and the files whose product is their power in µW."""
+    kind = read_text(hwmon / "name")
+    if kind == "ina238":
+        yield "VIN", (hwmon / "power1_input",)
+    if kind != "ina3221":
+        return
     for label in sorted(hwmon.glob("in*_label")):
         number = label.name.removeprefix("in").removesuffix("_label")
         rail, ampere = read_text(label), hwmon / f"curr{number}_input"
@@ -308,18 +318,31 @@ _OPENERS: dict[str, Callable[[Path], Sensor]] = {
 }
 
 
+Samples = list[tuple[float, dict[str, float]]]
+
+
+def _told(samples: Samples) -> Samples:
+    """Samples with every rail that was ever read, and their total: some rails are no total."""
+    every = {rail for _, watts in samples for rail in watts}
+    return [
+        (at, {**watts, TOTAL: _total(watts)})
+        for at, watts in samples
+        if watts.keys() == every != set()
+    ]
+
+
 def _total(watts: dict[str, float]) -> float:
-    return watts.get(BOARD_RAIL, sum(watts.values()))
+    board = next((rail for rail in BOARD_RAILS if rail in watts), None)
+    return sum(watts.values()) if board is None else watts[board]
 
 
-def _mean(samples: list[tuple[float, dict[str, float]]]) -> float | None:
-    told = [(at, {BOARD_RAIL: _total(watts)}) for at, watts in samples if watts]
-    if len(told) < 2:
+def _mean(told: Samples) -> float | None:
+    if len(told) < 2 or told[-1][0] <= told[0][0]:
         return None
-    return _integral(told, BOARD_RAIL) / (told[-1][0] - told[0][0])
+    return _integral(told, TOTAL) / (told[-1][0] - told[0][0])
 
 
-def _integral(samples: list[tuple[float, dict[str, float]]], rail: str) -> float:
+def _integral(samples: Samples, rail: str) -> float:
     """Joules of a rail, by trapezoids."""
     known = [(at, watts[rail]) for at, watts in samples if rail in watts]
     return sum((later - at) * (one + two) / 2 for (at, one), (later, two) in pairwise(known))

