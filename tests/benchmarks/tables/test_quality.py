@@ -76,8 +76,8 @@ def test_viewer_without_events_sees_the_bundles_popularity(bundles):
 
 @pytest.mark.timeout(120)
 def test_narrow_model_is_trained_and_judged_beside_the_shipped_one(bundles):
-    lab = read_lab(bundles)
-    shipped, narrow = widths.judge(lab, lab.models.ranker), widths.train(lab, 8)
+    rivals = widths.Rivals(read_lab(bundles))
+    shipped, narrow = rivals.shipped(), rivals.train(8)
     assert shipped["loss"] == [0.0, 0.0, 0.0]
     assert narrow["bytes"] < shipped["bytes"]
     low, mean, high = narrow["loss"]

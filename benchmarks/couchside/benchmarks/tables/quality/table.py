@@ -175,13 +175,21 @@ def _titles(found: Mapping[str, Any]) -> Section:
 
 
 def _widths(bench: Bench, lab: Lab) -> Section:
-    rows = []
-    for width in (*widths.WIDTHS, lab.recipe.student_user.width):
-        ships = width == lab.recipe.student_user.width
-        made = bench.unit(f"quality/width {width}", partial(_width, lab, width, ships=ships))
-        cells = (Cell(made["bytes"] / KB), Cell(made["ndcg"]), _triple(made["gain"]),
-                 _triple(made["loss"]))  # fmt: skip
-        rows.append(Row(f"width {width}", cells, ours=ships))
+    rivals, shipped = widths.Rivals(lab), lab.recipe.student_user.width
+    found = {
+        width: bench.unit(f"quality/width {width}", partial(rivals.train, width))
+        for width in widths.WIDTHS
+    }
+    found[shipped] = bench.unit("quality/width as shipped", rivals.shipped)
+    rows = [
+        Row(
+            f"width {width}",
+            (Cell(made["bytes"] / KB), Cell(made["ndcg"]), _triple(made["gain"]),
+             _triple(made["loss"])),
+            ours=width == shipped,
+        )
+        for width, made in found.items()
+    ]  # fmt: skip
     return Section(
         title="A narrower user model",
         text="The student trained again with a narrower user model on the same content, with the "
@@ -195,10 +203,6 @@ def _widths(bench: Bench, lab: Lab) -> Section:
         ),
         chart="NDCG@10",
     )
-
-
-def _width(lab: Lab, width: int, *, ships: bool) -> dict[str, Any]:
-    return widths.judge(lab, lab.models.ranker) if ships else widths.train(lab, width)
 
 
 def _percent(interval: Interval) -> Cell:
