@@ -8,14 +8,8 @@ import pytest
 from simulators.jetson import Jetson, Pc, fake_tegrastats
 
 from couchside.benchmarks.errors import UsageError
-from couchside.benchmarks.machine.power import (
-    PowerMeter,
-    Rapl,
-    Tegrastats,
-    none_reading,
-    open_meter,
-    parse_tegrastats,
-)
+from couchside.benchmarks.machine.power import PowerMeter, none_reading, open_meter
+from couchside.benchmarks.machine.sensors import Rapl, Tegrastats, parse_tegrastats
 
 
 class Constant:

@@ -88,6 +88,19 @@ def test_zone_at_its_passive_trip_point_is_throttled(tmp_path):
     assert found.reasons == ("cpu-thermal at 100 °C, its passive trip point",)
 
 
+def test_clock_that_was_held_back_in_between_is_throttled(tmp_path):
+    jetson = Jetson(tmp_path)
+    found = watched(jetson, lambda: jetson.cool(1, 2), lambda: jetson.cool(1, 0))
+    assert found.verdict == "throttled"
+    assert found.rose == {"cooling cooling_device1 cpufreq-cpu0": 2}
+
+
+def test_clock_that_was_held_back_before_and_no_more_is_clean(tmp_path):
+    jetson = Jetson(tmp_path)
+    jetson.cool(1, 3)
+    assert watched(jetson, lambda: jetson.cool(1, 0)).verdict == "clean"
+
+
 def test_watch_of_a_machine_that_tells_nothing_is_unknown(tmp_path):
     with ThrottleWatch(tmp_path, period_s=0.005) as watch:
         time.sleep(0.02)
