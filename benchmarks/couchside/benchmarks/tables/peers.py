@@ -8,6 +8,7 @@ as the last line of standard output.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -44,6 +45,8 @@ class Peer:
     """As pip takes them, exactly pinned: a ratio is to one version."""
     python: str | None = None
     """Such as ``python3.12``, for a peer that does not run on ours; None is ours."""
+    optional: tuple[str, ...] = ()
+    """Installed with the requirements, or each by itself if that fails; the script sees which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def install(bench: Bench, peer: Peer) -> Installed:
     """
     if not bench.peers:
         raise PeerMissingError("left out by --without-peers")
-    wanted = json.dumps([peer.python or sys.version, *peer.requirements])
+    wanted = json.dumps([peer.python or sys.version, *peer.requirements, *peer.optional])
     key = hashlib.sha256(wanted.encode()).hexdigest()[:12]
     folder = (bench.work / "peers" / f"{peer.name}-{key}").absolute()
     executable, ready = folder / "bin" / "python", folder / ".ready"
@@ -119,17 +122,29 @@ def _make(peer: Peer, folder: Path, executable: Path) -> None:
             venv.create(folder, with_pip=True, clear=True)
         else:
             subprocess.run([peer.python, "-m", "venv", "--clear", folder], check=True, timeout=120)
-        subprocess.run(
-            [executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             *peer.requirements],
-            check=True, capture_output=True, text=True, timeout=INSTALL_S,
-        )  # fmt: skip
+        if not peer.optional:
+            _pip(executable, peer.requirements)
+            return
+        try:
+            _pip(executable, (*peer.requirements, *peer.optional))
+        except subprocess.CalledProcessError:
+            _pip(executable, peer.requirements)
+            for requirement in peer.optional:
+                with contextlib.suppress(subprocess.CalledProcessError):
+                    _pip(executable, (*peer.requirements, requirement))
     except subprocess.TimeoutExpired as error:
         raise PeerMissingError(f"not installed within {INSTALL_S:g} s") from error
     except subprocess.CalledProcessError as error:
         raise PeerMissingError(f"does not install here: {_last_line(error.stderr)}") from error
     except OSError as error:
         raise PeerMissingError(f"does not install here: {error.strerror}") from error
+
+
+def _pip(executable: Path, requirements: tuple[str, ...]) -> None:
+    command = [executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run(
+        [*command, *requirements], check=True, capture_output=True, text=True, timeout=INSTALL_S
+    )
 
 
 def _environment() -> dict[str, str]:
