@@ -131,8 +131,10 @@ def test_gpu_that_did_not_start_is_told(start, runtime):
         start()
 
 
-def test_gpu_that_tells_nothing_gets_no_cache(start, runtime, tmp_path):
-    assert start(None).engine_bytes is None
+def test_gpu_that_tells_nothing_gets_no_cache(start, runtime, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        assert start(None).engine_bytes is None
+    assert ", not kept, " in caplog.text
     assert start(None).built
     assert runtime.built == 2
     assert not (tmp_path / "engines").exists()

@@ -15,6 +15,7 @@ from couchside.benchmarks.machine.power import none_reading, open_meter
 from couchside.benchmarks.machine.throttle import ThrottleWatch
 from couchside.benchmarks.timing.choice import MLPERF_PERCENT
 from couchside.benchmarks.timing.compare import compare
+from couchside.benchmarks.timing.overheard import overhear
 from couchside.benchmarks.timing.percentiles import NS_PER_MS
 from couchside.benchmarks.timing.preflight import check_baseline, check_before, check_metered
 from couchside.benchmarks.timing.report import (
@@ -97,7 +98,8 @@ def run_session(asked: Asked, tell: Callable[[str], None]) -> tuple[LatencyRepor
         check_metered(asked.goals, meter)
         workload = stack.enter_context(closing(open_workload(asked.path, asked.choice)))
         board, timer = read_board(asked.root), read_timer()
-        start, callers = _load(workload, asked.choice.streams)
+        with overhear() as said:
+            start, callers = _load(workload, asked.choice.streams)
         config = _config(workload, asked, timer)
         names = [case.size.name for case in callers[0]]
         differs = check_baseline(asked, config, board, workload.subject.artefact, names)
@@ -108,6 +110,7 @@ def run_session(asked: Asked, tell: Callable[[str], None]) -> tuple[LatencyRepor
             for case in callers[0]
         )
         report = _report(workload, config, board, parity, start, cases, measured, asked)
+        report = replace(report, notes=(*report.notes, *said))
         if asked.baseline is not None:
             found = compare(asked.baseline, cases, differs, asked.most_regression)
             report = replace(report, comparison=found)

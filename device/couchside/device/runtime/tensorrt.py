@@ -60,7 +60,7 @@ class TensorRTBackend:
     Args:
         path: of the ONNX file.
         record: what its border is.
-        gpu: what there is; None if it can't be told, and then nothing is kept.
+        gpu: asks what there is; nothing is kept if that can't be told. None asks the libraries.
         cache: folder to keep engines in; None is the one that the environment names.
 
     Raises:
@@ -73,11 +73,13 @@ class TensorRTBackend:
         path: str,
         record: GraphRecord,
         *,
-        gpu: Callable[[], Gpu | None] = read_gpu,
+        gpu: Callable[[], Gpu | None] | None = None,
         cache: Path | None = None,
     ) -> None:
         onnxruntime = _import()
-        self.opened = _open(onnxruntime, path, gpu(), cache or cache_folder(os.environ))
+        self.opened = _open(
+            onnxruntime, path, (gpu or read_gpu)(), cache or cache_folder(os.environ)
+        )
         self._session = self.opened.session
         self._outputs = [port.tensor for port in record.outputs.values()]
         self.share = _share(self._session)
@@ -188,11 +190,11 @@ def _share(session: Any) -> float | None:
 
 def _tell(path: str, opened: Opened, share: float | None) -> None:
     how = "built" if opened.built else "kept from before"
+    size = "not kept" if opened.engine_bytes is None else f"{opened.engine_bytes:,} bytes on disk"
     took = "unknown" if share is None else f"{share:.0%}"
     log.info(
-        "engine of %s %s: %.1f s, %s bytes on disk, peak memory +%d MB, nodes in TensorRT: %s",
-        Path(path).name, how, opened.seconds, opened.engine_bytes,
-        opened.grown_bytes // 1_000_000, took,
+        "engine of %s %s: %.1f s, %s, peak memory +%d MB, nodes in TensorRT: %s",
+        Path(path).name, how, opened.seconds, size, opened.grown_bytes // 1_000_000, took,
     )  # fmt: skip
 
 
