@@ -185,7 +185,7 @@ def ask(tv: TvProcess, rows: int, **who: str) -> list[Call]:
         for number in range(rows):
             shown: Callable[[Any], bool] | None = None
             if number % EVENT_EVERY == 0:
-                half_seen, shown = _press_key(tv.client, shelf, half_seen, number, who)
+                half_seen, shown = press_key(tv.client, shelf, half_seen, number, who)
             shelf, call = ask_once(tv, who)
             missed = shown is not None and not shown(shelf)
             quiet = number % EVENT_EVERY >= EVENT_EVERY // 2
@@ -206,7 +206,7 @@ def ask_once(tv: TvProcess, who: Mapping[str, str]) -> tuple[Any, Call]:
     return shelf, Call(wall, cpu, lost, quiet=False, missed=False)
 
 
-def _press_key(
+def press_key(
     client: Client, shelf: Any, half_seen: str | None, number: int, who: Mapping[str, str]
 ) -> tuple[str | None, Callable[[Any], bool]]:
     """Stop a discovered film half way, or see the one that was stopped to its end.

@@ -6,10 +6,18 @@ from typing import TYPE_CHECKING
 
 from couchside.benchmarks.tables import retrieval, runtimes
 from couchside.benchmarks.tables.compression import table as compression
+from couchside.benchmarks.tables.daemon import table as daemon
 from couchside.benchmarks.tables.quality import table as quality
 from couchside.benchmarks.tables.sync import table as sync
 
 if TYPE_CHECKING:
     from couchside.benchmarks.tables.table import Table
 
-TABLES: tuple[Table, ...] = (retrieval.TABLE, runtimes.TABLE, compression.TABLE, quality.TABLE, sync.TABLE)
+TABLES: tuple[Table, ...] = (
+    retrieval.TABLE,
+    runtimes.TABLE,
+    compression.TABLE,
+    quality.TABLE,
+    daemon.TABLE,
+    sync.TABLE,
+)

@@ -84,6 +84,15 @@ class Installed:
             raise PeerMissingError(f"failed: {_last_line(done.stderr)}")
         return json.loads(done.stdout.strip().splitlines()[-1])
 
+    def command(self, script: str, *arguments: str) -> list[str]:
+        """A command that runs ``peer_scripts/SCRIPT`` in the environment, for one that serves.
+
+        As ``ask``, but with arguments instead of a request; whoever starts it ends it.
+        """
+        file = resources.files("couchside.benchmarks.tables") / "peer_scripts" / script
+        settings = [f"{name}={value}" for name, value in _settings().items()]
+        return ["/usr/bin/env", *settings, str(self.executable), str(file), *arguments]
+
 
 def install(bench: Bench, peer: Peer) -> Installed:
     """The peer's environment, made on first use and kept in the bench's folder.
@@ -148,9 +157,12 @@ def _pip(executable: Path, requirements: tuple[str, ...]) -> None:
 
 
 def _environment() -> dict[str, str]:
+    return {**os.environ, **_settings()}
+
+
+def _settings() -> dict[str, str]:
     portions = sorted(str(Path(portion).parent) for portion in couchside.__path__)
     return {
-        **os.environ,
         "PYTHONPATH": os.pathsep.join(portions),
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

@@ -107,7 +107,7 @@ class TvProcess:
             self._process = subprocess.Popen(
                 self._command("run"), stdout=log, stderr=log, process_group=0
             )
-        self._client = Client(self.folder / "rpc.sock")
+        self._client = self._connect()
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() - began > START_LIMIT_S:
                 self.stop()
@@ -151,6 +151,10 @@ class TvProcess:
     def log(self) -> str:
         """The end of what the daemon has logged."""
         return (self.folder / "log").read_text(errors="replace")[-LOG_TAIL:]
+
+    def _connect(self) -> Client:
+        """A client of the daemon, which need not be there yet; other servers have other ones."""
+        return Client(self.folder / "rpc.sock")
 
     def _answers(self) -> bool:
         try:
