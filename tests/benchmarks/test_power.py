@@ -97,6 +97,14 @@ def test_sensor_that_says_nothing_is_no_zero():
     assert (found.verdict, found.samples, found.joules_per_run) == ("insufficient", 0, None)
 
 
+def test_sensor_that_goes_away_ends_the_samples_and_not_the_run(tmp_path):
+    pc = Pc(tmp_path)
+    with open_meter(pc.root, "rapl", 200.0) as measuring:
+        (tmp_path / "sys/class/powercap/intel-rapl:0/energy_uj").unlink()
+        time.sleep(0.1)
+    assert measuring.reading(runs=1).verdict == "insufficient"
+
+
 def test_sample_without_a_rail_is_left_out():
     one, both = {"VDD_GPU": 2.0}, {"VDD_GPU": 2.0, "VDD_CPU": 4.0}
     with PowerMeter(Listed(one, one, both, one, both), 500.0) as measuring:

@@ -123,7 +123,10 @@ class PowerMeter:
 
     def _sample(self) -> None:
         while not self._over.wait(self._period):
-            self._samples.append((self._clock(), self._sensor.watts()))
+            try:
+                self._samples.append((self._clock(), self._sensor.watts()))
+            except UsageError:  # gone while it was read: what there is may still be enough
+                return
 
 
 def open_meter(root: Path, source: Source, hz: float) -> PowerMeter | None:

@@ -62,7 +62,7 @@ class Glance:
 class ThrottleWatch:
     """Watches a machine while the block runs: a thread that reads a few small files twice a second.
 
-    A look takes 0.3 ms of CPU time on a Jetson laid out in a folder (x86), 0.06 % of a core.
+    A look takes 0.4 ms of CPU time on a Jetson laid out in a folder (x86), 0.1 % of a core.
 
     Args:
         root: of the system's files.
