@@ -96,7 +96,7 @@ def test_quick_table_has_its_sections_and_its_promise(bundles, tmp_path, monkeyp
     assert len(titles.rows) == 3
     assert other.title == "ml-1m, split temporal"
     promised = dict(zip(names, report.rows, strict=True))["litert-int8, shown ranking"]
-    assert body.promised["gain_over_popularity"] == (promised.cells[3].value,)
+    assert body.promised["gain_over_popularity"] == (promised.cells[3].low,)
 
 
 DOCUMENT = {
