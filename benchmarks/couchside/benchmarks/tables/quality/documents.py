@@ -65,7 +65,11 @@ def section(found: results.Result) -> Section:
         f"{found.machine.cpu}.",
         columns=COLUMNS,
         rows=tuple(map(_row, found.rows)),
-        caveats=("CPU of fitting includes the choice of parameters, all threads.",),
+        caveats=(
+            "Over popularity means over the row of that name.",
+            "CPU of fitting includes the choice of parameters, all threads.",
+            "Not to be compared with figures of another split or of sampled metrics.",
+        ),
         chart="NDCG@10",
     )
 
