@@ -272,14 +272,14 @@ def _c_loop(vectors, work):
     scan = _library(work).scan
     scan.restype = ctypes.c_long
     rows, scales = int8(vectors)
-    scores, best = np.empty(len(rows), np.float32), np.empty(len(rows), np.int32)
 
     def search(query, k):
-        codes = int8(query[None])[0]
+        codes = int8(query[None])[0].astype(np.int16)
+        # As scan.c holds them: four times as many.
+        scores, titles = np.empty(4 * k, np.float32), np.empty(4 * k, np.int32)
         fixed = [ctypes.c_long(value) for value in (*vectors.shape, k)]
-        found = scan(_at(rows), _at(scales), _at(codes), *fixed, _at(scores), _at(best))
-        chosen = best[:found]
-        return chosen[np.argsort(-scores[chosen], kind="stable")[:k]]
+        found = scan(_at(rows), _at(scales), _at(codes), *fixed, _at(scores), _at(titles))
+        return titles[:found][np.argsort(-scores[:found], kind="stable")]
 
     return Engine(search, rows.nbytes + scales.nbytes)
 
