@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 EASE_PENALTIES = (100.0, 300.0, 1000.0)
 """λ of EASE, around the 500 that is best on MovieLens-20M (Steck, WWW 2019)."""
-PRIOR_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+PRIOR_WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 IALS_PENALTIES = (0.1, 1.0, 10.0)
 IALS_FACTORS, IALS_ROUNDS, IALS_WEIGHT = 128, 15, 5.0
 
