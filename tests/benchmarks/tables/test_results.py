@@ -70,12 +70,12 @@ def test_unclear_contradicts_nobody(tmp_path):
 def test_quote_is_filled_from_promises_cells_budgets_and_constants():
     sources = Sources({"speed": result()}, promises(daemon_rss=(60.0, 61.6, 63.0)))
     text = (
-        "<!--=promises/daemon_rss|{:.0f} MB-->old<!--/-->, "
-        "<!--=promises/daemon_rss/high|{:.0f}-->old<!--/-->, "
-        "<!--=speed/Speed/ours/ratio to peer|{:.1f} times-->old<!--/-->, "
-        "<!--=speed/Speed/ours/CPU/low|{:.1f}-->old<!--/-->, "
-        "<!--=budget/daemon_rss|{:.0f}-->old<!--/-->, "
-        "<!--=code/couchside.benchmarks.tables.agree/MOST|{:.0%}-->old<!--/-->"
+        "<!--=promises/daemon_rss as {:.0f} MB-->old<!--/-->, "
+        "<!--=promises/daemon_rss/high as {:.0f}-->old<!--/-->, "
+        "<!--=speed/Speed/ours/ratio to peer as {:.1f} times-->old<!--/-->, "
+        "<!--=speed/Speed/ours/CPU/low as {:.1f}-->old<!--/-->, "
+        "<!--=budget/daemon_rss as {:.0f}-->old<!--/-->, "
+        "<!--=code/couchside.benchmarks.tables.agree/MOST as {:.0%}-->old<!--/-->"
     )
     filled = sources.fill(text)
     shown = [mark["shown"] for mark in MARK.finditer(filled)]

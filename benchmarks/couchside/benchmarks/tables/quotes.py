@@ -2,9 +2,10 @@
 
 A measured number in a document stands between marks that no reader sees:
 
-    <!--=promises/daemon_rss|{:.0f} MB-->62 MB<!--/-->
+    <!--=promises/daemon_rss as {:.0f} MB-->62 MB<!--/-->
 
-Before the bar is where the number comes from, behind it how it is written:
+Before ``as`` is where the number comes from, behind it how it is written (no bar, which would end
+a table's cell):
 
 - ``promises/NAME`` the median of a measurement, ``promises/NAME/low`` and ``/high`` its runs
 - ``budget/NAME`` what is promised
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from couchside.benchmarks.promises.report import PromisesReport
     from couchside.benchmarks.tables.table import Cell, Result
 
-MARK = re.compile(r"<!--=(?P<source>[^|>]+)\|(?P<form>[^>]*?)-->(?P<shown>.*?)<!--/-->", re.DOTALL)
+MARK = re.compile(r"<!--=(?P<source>[^>]+?) as (?P<form>[^>]*?)-->(?P<shown>.*?)<!--/-->", re.DOTALL)
 DOCUMENTS = (
     "README.md",
     "CHANGELOG.md",
@@ -73,7 +74,7 @@ class Sources:
 
     def _mark(self, found: re.Match[str]) -> str:
         shown = found["form"].format(self.number(found["source"]))
-        return f"<!--={found['source']}|{found['form']}-->{shown}<!--/-->"
+        return f"<!--={found['source']} as {found['form']}-->{shown}<!--/-->"
 
 
 def _of_runs(values: Sequence[float], end: Sequence[str]) -> float:
