@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 STACK, ECHO = "reference stack", "echo of the same length"
 BUFFER_S = 60.0
 """Our daemon's default for how long a heartbeat waits."""
+SAME = 0.5
+"""Least share of our titles that the stack has to find; the rest is how variety is made."""
 SETTLE_S = 2.0
 """Work behind the answers, our search for reasons, is over by then."""
 
@@ -70,6 +72,8 @@ class Contender:
     """The last one."""
     wall_ms: list[float] = field(default_factory=list)
     cpu_ms: list[float] = field(default_factory=list)
+    quiet_cpu_ms: list[float] = field(default_factory=list)
+    """Of the later half of the calls after an event, when work behind the answers is over."""
     event_ms: list[float] = field(default_factory=list)
     missed: int = 0
     """Events that the next shelf did not show."""
@@ -115,12 +119,11 @@ def run_once(
         _live(contenders.values(), stock, now)
         echo = Contender(held.enter_context(Echo(_folder(held))), ours=False)
         echo.tv.start()
+        shared = _first_shelves(contenders)
         _ask(contenders, echo, effort.rows)
         contenders[ECHO] = echo
         _weigh(contenders.values(), effort.idle_s)
-        return {name: _told(one) for name, one in contenders.items()} | {
-            "shared": _shared(contenders)
-        }
+        return {name: _told(one) for name, one in contenders.items()} | {"shared": shared}
 
 
 def tell_evening(contender: Contender, events: Sequence[ViewingEvent]) -> None:
@@ -157,8 +160,6 @@ def _live(contenders: Iterable[Contender], stock: Stock, now: float) -> None:
 
 def _ask(contenders: Mapping[str, Contender], echo: Contender, rows: int) -> None:
     """Shelves in turn, an event before every twenty; the echo carries one of ours."""
-    for one in contenders.values():
-        one.shelf = one.tv.client.call("rows")
     client = echo.tv.client
     if not isinstance(client, EchoClient):  # a slip of ours
         raise InvalidRunError("the echo is asked in another protocol")
@@ -176,10 +177,12 @@ def _turn(one: Contender, start: int, *, with_event: bool) -> None:
     shown = None
     if with_event:
         one.half_seen, shown = press_key(one.tv.client, one.shelf, one.half_seen, start, {})
-    for _ in range(EVENT_EVERY):
+    for number in range(EVENT_EVERY):
         one.shelf, call = ask_once(one.tv, {})
         one.wall_ms.append(call.wall / NS_PER_MS)
         one.cpu_ms.append(call.cpu / NS_PER_MS)
+        if number >= EVENT_EVERY // 2:
+            one.quiet_cpu_ms.append(one.cpu_ms[-1])
         if shown is not None:
             one.missed += not shown(one.shelf)
             shown = None
@@ -208,6 +211,7 @@ def _told(one: Contender) -> dict[str, Any]:
         **one.found,
         "wall_ms": one.wall_ms,
         "cpu_ms": one.cpu_ms,
+        "quiet_cpu_ms": one.quiet_cpu_ms,
         "event_ms": one.event_ms,
         "missed": one.missed,
         "rows": len(one.shelf["rows"]),
@@ -215,11 +219,27 @@ def _told(one: Contender) -> dict[str, Any]:
     }
 
 
-def _shared(contenders: Mapping[str, Contender]) -> float | None:
-    """How much of our row "for you" the stack shows there too; None without either."""
+def _first_shelves(contenders: Mapping[str, Contender]) -> float | None:
+    """After the same history: the share of our row "for you" that the stack shows there too.
+
+    Returns:
+        None without the stack.
+
+    Raises:
+        InvalidRunError: less than half, so they don't answer the same question.
+    """
+    for one in contenders.values():
+        one.shelf = one.tv.client.call("rows")
+    if STACK not in contenders:
+        return None
     ours = _for_you(next(iter(contenders.values())).shelf)
-    theirs = _for_you(contenders[STACK].shelf) if STACK in contenders else set()
-    return len(ours & theirs) / len(ours) if ours and theirs else None
+    same = len(ours & _for_you(contenders[STACK].shelf)) / max(1, len(ours))
+    if same < SAME:
+        raise InvalidRunError(
+            f"of our {len(ours)} titles for you the reference stack shows {same:.0%}: a fast wrong "
+            "answer is no contender"
+        )
+    return same
 
 
 def _for_you(shelf: Any) -> set[str]:
