@@ -150,7 +150,7 @@ def _make(peer: Peer, folder: Path, executable: Path) -> None:
 
 
 def _pip(executable: Path, requirements: tuple[str, ...]) -> None:
-    command = [executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command = [str(executable), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run(
         [*command, *requirements], check=True, capture_output=True, text=True, timeout=INSTALL_S
     )

@@ -112,6 +112,7 @@ def _section(n: int, answer: dict[str, Any]) -> Section:
         caveats=(
             "Synthetic vectors: recall of int8 and of graphs depends on the data.",
             "HNSW: usearch ef 128, hnswlib M 16, ef 256. More effort finds more, less is faster.",
+            "Couchside adds a weighted popularity to every score, which nobody else is asked for.",
             "A build is paid again whenever the guide changes, once a day at least.",
             "sqlite-vec is asked through apsw: Python's own sqlite3 often loads no extensions.",
         ),
