@@ -70,6 +70,17 @@ class LocalBroker:
         self._command, self._log = command, log
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Its process.
+
+        Raises:
+            BrokerError: it does not run.
+        """
+        if self._process is None:
+            raise BrokerError(f"{self.name} does not run; start it first")
+        return self._process.pid
+
     def start(self) -> None:
         """Start it and wait until it listens.
 

@@ -171,18 +171,6 @@ class FleetTv:
         took = 1000 * (time.perf_counter() - began)
         return answer["bundle_version"], sum(len(row["cards"]) for row in answer["rows"]), took
 
-    def kill_sync(self) -> None:
-        """``kill -9`` of couchside-sync and of an installer at work."""
-        sync, self._sync = self._sync, None
-        if sync is None:
-            raise InvalidRunError(f"{self.name} follows no channel")
-        os.killpg(sync.pid, signal.SIGKILL)
-        sync.wait(STOP_LIMIT_S)
-        if self._reader is not None:
-            self._reader.join(STOP_LIMIT_S)
-        if sync.stdout is not None:
-            sync.stdout.close()
-
     def load(self, films: Path) -> None:
         """Hand it an app's catalogue."""
         self.process.client.call("catalogue.load", source="films", path=str(films))

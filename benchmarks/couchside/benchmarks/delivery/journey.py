@@ -82,6 +82,11 @@ class Journey:
         return f"{self._broker.name}, MQTT {self._broker.address.protocol}"
 
     @property
+    def broker_pid(self) -> int:
+        """Process of the broker."""
+        return self._broker.pid
+
+    @property
     def tvs(self) -> list[FleetTv]:
         """The TVs."""
         return self._tvs
@@ -168,12 +173,6 @@ class Journey:
         release = Release(version, size, wire, cost["blocks"], len(head), arrivals)
         self._releases.append(release)
         return release
-
-    def publish_next(self) -> int:
-        """Sign the Bundle under the next version and publish it, without waiting; its blocks."""
-        self._cost = self._cloud.sign(self._bundle.path, self._version + 1)
-        self._cloud.publish()
-        return self._cost["blocks"]
 
     def load(self, films: Path) -> None:
         """Hand every TV an app's catalogue."""

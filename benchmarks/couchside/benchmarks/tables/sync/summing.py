@@ -7,6 +7,7 @@ all of it arrives, read from the kernel.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
@@ -18,10 +19,13 @@ import numpy as np
 from couchside.benchmarks.delivery.journey import Journey
 from couchside.benchmarks.errors import InvalidRunError
 from couchside.benchmarks.learning.crowd import deliver
+from couchside.cloud_sync.learning.plan import PROJECTION
 from couchside.cloud_sync.learning.summing.aggregate import Accumulator
 from couchside.device.bundle import open_bundle
 from couchside.device.learning import masking
+from couchside.device.learning.receipt import Receipt, Verdict, write_receipt
 from couchside.device.learning.round import read_round
+from couchside.device.learning.spool import frame_bytes
 from couchside.device.learning.update import Update, seal_context, write_update
 from couchside.device.process import memory
 
@@ -31,7 +35,6 @@ if TYPE_CHECKING:
 
 MB = 1e6
 FOLDS = 200
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def gather(bundle: Bundle, tvs: int) -> dict[str, Any]:
@@ -50,29 +53,42 @@ def gather(bundle: Bundle, tvs: int) -> dict[str, Any]:
         servers.start()
         wish = ("--goal", str(tvs), "--least", "10", "--noise", "1.0", "--learn", "all",
                 "--spread-s", "0")  # fmt: skip
-        asked = servers.open_round(journey.released, *wish)
+        servers.open_round(journey.released, *wish)
         trusted = open_bundle(journey.released).manifest.learning
         if trusted is None:
             raise InvalidRunError("the released Bundle names nobody to learn together with")
         round_ = read_round(journey.round(), map(bytes.fromhex, trusted.rounds_keys))
         frames = [_frame(round_, number, trusted.helper_key) for number in range(tvs)]
-        before = {name: _cpu_s(pid) for name, pid in servers.pids().items()}
-        resident = _resident(servers.pids())
+        pids = {**servers.pids(), "broker": journey.broker_pid}
+        before, resident = _cpu_s(pids), _resident(pids)
         began = time.monotonic()
-        verdicts, _ = deliver(frames, int(asked["round_id"]), journey.address)
+        halves = [deliver(frames[: tvs // 2], round_.round_id, journey.address)]
+        between = _resident(pids)
+        halves.append(deliver(frames[tvs // 2 :], round_.round_id, journey.address))
         took = time.monotonic() - began
-        after = {name: _cpu_s(pid) for name, pid in servers.pids().items()}
-        if verdicts != {"folded": tvs}:
-            raise InvalidRunError(f"of {tvs} Updates became {verdicts}")
-        grown = _resident(servers.pids())
+        after, grown = _cpu_s(pids), _resident(pids)
+    lost = tvs - sum(verdicts.get("folded", 0) for verdicts, _ in halves)
+    if lost:
+        raise InvalidRunError(f"of {tvs} Updates became {[verdicts for verdicts, _ in halves]}")
     return {
-        "values": round_.coordinates + round_.titles,
+        "values": round_.values,
         "frame": len(frames[0][2]),
+        "projection": frame_bytes(_projection(bundle) + round_.titles),
+        "receipt": len(write_receipt(Receipt(round_.round_id, frames[0][1], Verdict.FOLDED))),
         "seconds": took,
+        "lost": lost,
+        "sent": sum(size for _, size in halves),
         "cpu": {name: after[name] - before[name] for name in after},
         "resident": resident,
+        "half": between,
         "grown": grown,
     }
+
+
+def _projection(bundle: Bundle) -> int:
+    """Values of the projection alone, which is what a Round asks for by default."""
+    (shape,) = (p.shape for p in bundle.manifest.parameters if p.name == PROJECTION)
+    return math.prod(shape)
 
 
 def _frame(asked: Round, number: int, helper_key: str) -> tuple[str, str, bytes]:
@@ -101,9 +117,16 @@ def fold_ms(values: int) -> float:
     return 1000 * (time.process_time() - began) / FOLDS
 
 
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+def _cpu_s(pids: dict[str, int]) -> dict[str, float]:
+    """CPU seconds of each process until now, all its threads."""
+    return {
+        name: sum(
+            int((task / "schedstat").read_text().split()[0])
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        )
+        / 1e9
+        for name, pid in pids.items()
+    }
 
 
 def _resident(pids: dict[str, int]) -> dict[str, float]:
