@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 STACK, ECHO = "reference stack", "echo of the same length"
 BUFFER_S = 60.0
 """Our daemon's default for how long a heartbeat waits."""
-SAME = 0.5
-"""Least share of our titles that the stack has to find; the rest is how variety is made."""
+SAME = 0.8
+"""Least share of our titles that the stack has to find; int8 against float costs one or two."""
 SETTLE_S = 2.0
 """Work behind the answers, our search for reasons, is over by then."""
 

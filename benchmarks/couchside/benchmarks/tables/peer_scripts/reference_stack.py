@@ -69,6 +69,8 @@ class Catalogue:
         self.titles = json.loads((folder / "titles.json").read_text())
         self.rows = {title["title_id"]: row for row, title in enumerate(self.titles)}
         self.vectors = np.load(folder / "vectors.npy")
+        # Titles share a direction; without it, likeness tells them apart.
+        self.centred = self.vectors - self.vectors[self.vectors.any(axis=1)].mean(axis=0)
         self.popularity = np.load(folder / "popularity.npy")
         wide = np.column_stack([self.vectors, self.popularity]).astype(np.float32)
         faiss.omp_set_num_threads(1)
@@ -211,7 +213,7 @@ class Recommender:
         spread = np.ptp(scores) or 1.0
         scores = (scores - scores.min()) / spread  # weighed against likeness, in [0, 1] too
         chosen = diversify(
-            self.catalogue.vectors[rows], scores, k=CARDS, strategy=Strategy.MMR,
+            self.catalogue.centred[rows], scores, k=CARDS, strategy=Strategy.MMR,
             diversity=DIVERSITY,
         )  # fmt: skip
         return self._take(rows[chosen.indices].tolist(), taken)
