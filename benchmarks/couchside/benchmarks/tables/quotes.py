@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from couchside.benchmarks.promises.report import PromisesReport
     from couchside.benchmarks.tables.table import Cell, Result
 
-MARK = re.compile(r"<!--=(?P<source>[^>]+?) as (?P<form>[^>]*?)-->(?P<shown>.*?)<!--/-->", re.DOTALL)
+MARK = re.compile(
+    r"<!--=(?P<source>[^>]+?) as (?P<form>[^>]*?)-->(?P<shown>.*?)<!--/-->", re.DOTALL
+)
 DOCUMENTS = (
     "README.md",
     "CHANGELOG.md",
