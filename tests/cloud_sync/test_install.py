@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import resource
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from simulators.fleet import NOW, Cloud, Tv, next_version
 
+from couchside.cloud_sync.blocks import encode
 from couchside.cloud_sync.errors import RefusedError
 from couchside.cloud_sync.tv.trial import run_golden
 from couchside.device.slots import Slot
@@ -70,6 +72,37 @@ def test_unchanged_files_are_taken_from_the_installed_bundle_unless_damaged(
     titles.chmod(0o644)
     titles.write_bytes(raw)
     assert len(tv.plan().blocks) > 1
+
+
+def test_part_of_a_file_is_taken_from_the_installed_one_unless_damaged(
+    tv: Tv, cloud: Cloud, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    items = bytearray((tiny_bundle / "items.bin").read_bytes())
+    items[:-1] = random.Random(0).randbytes(len(items) - 1)  # does not compress
+    first = next_version(tiny_bundle, tmp_path / "first", 1, items_bin=bytes(items))
+    items[-1] ^= 1
+    changed = next_version(first, tmp_path / "changed", 2, items_bin=bytes(items))
+    cloud.release(first)
+    tv.receives(cloud)
+    assert tv.apply().state == "installed"
+    shutil.rmtree(tv.config.blocks)
+    cloud.release(changed)
+    record, _ = encode("items.bin", bytes(items))
+    assert len(record.blocks) > 1
+    tv.receives(cloud, blocks=False)
+    blocks = dict(cloud.repository.blocks())
+    for name in tv.plan().blocks:
+        tv.store.put(name, blocks[name])
+    wanted = tv.plan().blocks
+    assert record.blocks[-1] in wanted
+    assert not set(record.blocks[:-1]) & set(wanted)
+    with (tv.slots.path(Slot.CURRENT) / "items.bin").open("r+b") as damaged:
+        damaged.write(bytes([items[0] ^ 1]))
+    assert set(tv.plan().blocks) == {*wanted, record.blocks[0]}
+    for name in tv.plan().blocks:
+        tv.store.put(name, blocks[name])
+    assert tv.apply().state == "installed"
+    assert (tv.slots.path(Slot.CURRENT) / "items.bin").read_bytes() == bytes(items)
 
 
 def test_previous_stays_the_last_one_that_ran_well(

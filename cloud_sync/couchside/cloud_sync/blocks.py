@@ -21,7 +21,7 @@ from couchside.device import strict
 from couchside.device.durable import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
 FORMAT = "couchside-blocks/1"
@@ -127,14 +127,21 @@ class BlockStore:
 
     Args:
         folder: made if it is missing.
+        elsewhere: blocks that lie within other files: the file, and where in it they begin.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: Path, elsewhere: Mapping[str, tuple[Path, int]] | None = None
+    ) -> None:
+        self._folder, self._elsewhere = folder, elsewhere or {}
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of ``names`` that are not here, once each, in order."""
-        return [name for name in dict.fromkeys(names) if not (self._folder / name).is_file()]
+        return [
+            name
+            for name in dict.fromkeys(names)
+            if name not in self._elsewhere and not (self._folder / name).is_file()
+        ]
 
     def put(self, name: str, block: bytes) -> None:
         """Keep a block that arrived.
@@ -164,9 +171,12 @@ class BlockStore:
         Raises:
             DamagedBlockError: it is not here, or no longer what its name says.
         """
+        file, offset = self._elsewhere.get(name, (self._folder / name, 0))
+        most = BLOCK_BYTES if name in self._elsewhere else BLOCK_BYTES + 1
         try:
-            with (self._folder / name).open("rb") as stream:
-                block = stream.read(BLOCK_BYTES + 1)
+            with file.open("rb") as stream:
+                stream.seek(offset)
+                block = stream.read(most)
         except OSError as error:
             raise DamagedBlockError(name, str(error.strerror)) from error
         if name_of(block) != name:
@@ -186,6 +196,19 @@ class BlockStore:
         for file in gone:
             file.unlink()
         return [file.name for file in gone if is_sha256(file.name)]
+
+
+def blocks_within(file: Path) -> Iterator[tuple[str, int]]:
+    """Name and place of each block that ``file`` would be cut into, were it to travel plain.
+
+    Raises:
+        OSError: it can't be read.
+    """
+    with file.open("rb") as stream:
+        place = 0
+        while block := stream.read(BLOCK_BYTES):
+            yield name_of(block), place
+            place += len(block)
 
 
 def join(file: FileBlocks, store: BlockStore) -> Iterator[bytes]:

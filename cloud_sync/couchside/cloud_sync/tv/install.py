@@ -138,7 +138,7 @@ class Installer:
         missing = store.missing(destination.blocks)
         files = None if missing else _block_list(store, target, destination, self.config.flavour)
         if files is not None:
-            missing = store.missing(self._needed(files))
+            missing = self._store(files).missing(self._needed(files))
             common["total_blocks"] = len({name for file in files.files for name in file.blocks})
         self._check_space(destination.bytes, len(missing))
         state = "wanted" if missing else "ready"
@@ -184,6 +184,21 @@ class Installer:
                         return copy
         return None
 
+    def _store(self, files: BlockList) -> blockwise.BlockStore:
+        """The spool's blocks, and those of installed files of which only a part has changed.
+
+        A new popularity is one block at the end of the item table; the others lie here already.
+        """
+        here = dict[str, tuple[Path, int]]()
+        plain = {file.name: set(file.blocks) for file in files.files if file.codec == "plain"}
+        for folder in filter(None, map(Slots(self.config.slots).path, Slot)):
+            for name, wanted in plain.items():
+                copy = folder / name
+                if copy.is_file():
+                    found = blockwise.blocks_within(copy)
+                    here |= {block: (copy, at) for block, at in found if block in wanted}
+        return blockwise.BlockStore(self.config.blocks, here)
+
     def _check_space(self, bundle_bytes: int, missing: int) -> None:
         slots, spool = self.config.slots, Path(self.config.paths.spool)
         for folder in (slots, spool):
@@ -208,7 +223,7 @@ class Installer:
 
     def _assemble(self, files: BlockList, part: Path) -> None:
         """Write every file of the Bundle, each checked against its signed SHA-256."""
-        store = blockwise.BlockStore(self.config.blocks)
+        store = self._store(files)
         part.mkdir()
         for file in files.files:
             copy = self._installed_copy(file)
