@@ -80,7 +80,7 @@ def test_stream_brings_the_file_and_costs_more_than_it(bundle, form):
 def test_stream_goes_on_where_it_was_killed(bundle):
     found = crossing.stream_killed(bundle, "cbor")
     again = found["received"] - found["undisturbed"]
-    assert 0 <= again < (streams.A_REQUEST + 1) * streams.BLOCK_BYTES["cbor"]
+    assert 0 <= again < (streams.A_REQUEST + 0.5) * streams.BLOCK_BYTES["cbor"]
 
 
 def test_block_messages_are_read_as_written():
@@ -144,6 +144,14 @@ def test_blocks_again_leave_the_greeting_out():
     kill = {"received": 1_061_440 + 500, "undisturbed": 1_000_000}
     assert sections.blocks_again(kill, 500) == 1.0
     assert sections.blocks_again({**kill, "received": 1_000_100}, 500) == 0.0
+    assert sections.whole_blocks({**kill, "received": 1_061_440 + 550}, 500) == 1.0
+    assert sections.whole_blocks({**kill, "received": 1_005_000}, 500) == 1.0
+    assert sections.whole_blocks({**kill, "received": 1_000_100}, 500) == 0.0
+
+
+def test_distance_is_what_is_longer():
+    section = sections.far_away({"window 1": [7.0, 11.0], "cbor": [0.5, 2.75]})
+    assert [(row.cells[0].value, row.ours) for row in section.rows] == [(4.0, True), (2.25, False)]
 
 
 def test_fold_takes_time():

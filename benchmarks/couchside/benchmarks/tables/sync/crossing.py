@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 HALF = 0.5
 KILL_DELAY_S = 0.005
 """One way, while a kill is waited for: so near that it hardly takes time, but not in no time."""
+UNDER_WAY = 1.5
+"""Times the delay until the kill: what was asked for has left the broker and is not here yet."""
 FORMS: tuple[Form, ...] = ("json", "cbor")
 REMADE = ("golden.bin", "theta.bin")
 """Files that a Round changes from end to end, and the user model's graph."""
@@ -149,7 +151,7 @@ def killed(bundle: Bundle) -> dict[str, Any]:
             alone = here.tv(link, bundle.flavour).take()
         with Link(here.broker.address, KILL_DELAY_S) as link:
             tv = here.tv(link, bundle.flavour)
-            held = tv.die_at(round(alone.blocks * HALF))
+            held = tv.die_at(round(alone.blocks * HALF), KILL_DELAY_S * UNDER_WAY)
             after = tv.take()
             received = link.received
     return {
@@ -172,7 +174,7 @@ def stream_killed(bundle: Bundle, form: Form) -> dict[str, int]:
         with Link(here.broker.address, KILL_DELAY_S) as link:
             device = Device(link.address, len(content), form, held)
             device.fetch(until=HALF)
-            device.die(KILL_DELAY_S * 3)
+            device.die(KILL_DELAY_S * UNDER_WAY)
             _fetch(link, content, form, held)
             received = link.received
     return {"received": received, "undisturbed": undisturbed}

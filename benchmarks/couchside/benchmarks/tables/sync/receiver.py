@@ -104,8 +104,8 @@ class Receiver:
         sync.communicate(timeout=seconds + STOP_S)
         return Crossed(self._link.received - before[0], self._link.sent - before[1], 0, seconds)
 
-    def die_at(self, blocks: int) -> int:
-        """``kill -9`` once so many blocks are on the disk; how many are.
+    def die_at(self, blocks: int, after_s: float) -> int:
+        """``kill -9`` that long after so many blocks are on the disk; how many are.
 
         Raises:
             InvalidRunError: they did not come, or it was faster than the kill.
@@ -117,6 +117,7 @@ class Receiver:
                 if time.monotonic() > end or sync.poll() is not None:
                     raise InvalidRunError("couchside-sync could not be killed half way")
                 time.sleep(POLL_S)
+            time.sleep(after_s)
         finally:
             os.killpg(sync.pid, signal.SIGKILL)
             sync.communicate(timeout=STOP_S)

@@ -99,6 +99,7 @@ class Device:
         self._block = BLOCK_BYTES[form]
         self._count = -(-size // self._block)
         self.requests = 0
+        self._asked: set[int] = set()
         self._session = Session(broker, "tv-0001")
         self._session.subscribe(f"{THING}/data/{form}")
         self._session.wait_connected(LIMIT_S)
@@ -111,10 +112,9 @@ class Device:
         """
         end = time.monotonic() + LIMIT_S
         enough = round(self._count * until)
-        asked: set[int] = set()
         while len(self._held) < enough:
-            if not asked - self._held.keys():
-                asked = self._ask()
+            if not self._asked - self._held.keys():
+                self._asked = self._ask()
             for message in self._session.poll(POLL_S):
                 block, payload = read(message.payload, self._form)
                 self._held[block] = payload
@@ -124,7 +124,8 @@ class Device:
 
     def die(self, after_s: float) -> None:
         """Ask for more, and be gone before it is here: nothing that comes is kept."""
-        self._ask()
+        if not self._asked - self._held.keys():
+            self._asked = self._ask()
         self._session.poll(0)
         time.sleep(after_s)
         self._session.close()
@@ -159,7 +160,7 @@ def written(answer: dict[str, Any], form: Form) -> bytes:
         text = base64.b64encode(answer["p"]).decode()
         return json.dumps({**answer, "p": text}).encode()
     numbers = b"".join(_cbor(3, 1) + name.encode() + _cbor(0, answer[name]) for name in "fli")
-    payload = answer["p"]
+    payload: bytes = answer["p"]
     return _cbor(5, 4) + numbers + _cbor(3, 1) + b"p" + _cbor(2, len(payload)) + payload
 
 

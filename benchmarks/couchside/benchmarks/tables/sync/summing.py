@@ -25,8 +25,8 @@ from couchside.device.bundle import open_bundle
 from couchside.device.learning import masking
 from couchside.device.learning.receipt import Receipt, Verdict, write_receipt
 from couchside.device.learning.round import read_round
-from couchside.device.learning.spool import frame_bytes
-from couchside.device.learning.update import Update, seal_context, write_update
+from couchside.device.learning.spool import SEALED_BYTES, frame_bytes
+from couchside.device.learning.update import Update, read_update, seal_context, write_update
 from couchside.device.process import memory
 
 if TYPE_CHECKING:
@@ -109,11 +109,15 @@ def _frame(asked: Round, number: int, helper_key: str) -> tuple[str, str, bytes]
 
 
 def fold_ms(values: int) -> float:
-    """CPU milliseconds of adding one masked vector of ``values`` to the sum, of many at once."""
+    """CPU milliseconds of reading a frame of ``values`` and adding it to the sum, of many."""
     rng = np.random.default_rng(0)
-    vectors = [rng.integers(0, 2**16, values, dtype=np.uint16) for _ in range(FOLDS)]
+    vectors = (rng.integers(0, 2**16, values, dtype=np.uint16) for _ in range(FOLDS))
+    frames = [
+        write_update(Update(1, 1, os.urandom(16), 1.0, bytes(SEALED_BYTES), vector))
+        for vector in vectors
+    ]
     began = time.process_time()
-    Accumulator.empty(values).with_all(vectors)
+    Accumulator.empty(values).with_all(read_update(frame).values for frame in frames)
     return 1000 * (time.process_time() - began) / FOLDS
 
 

@@ -20,13 +20,14 @@ from couchside.benchmarks.tables.table import Body, Table
 
 if TYPE_CHECKING:
     from couchside.benchmarks.tables.bench import Bench
+    from couchside.benchmarks.tables.sync.streams import Form
     from couchside.benchmarks.tables.table import Section
     from couchside.device.bundle import Bundle
 
 FLOWER = Peer("flower", ("flwr==1.41.0", "numpy==2.4.6"))
 TURNS = 3
 DELAY_S = 0.05
-FORM: crossing.Form = "cbor"
+FORM: Form = "cbor"
 """Of a stream that is killed: the better of the two."""
 
 
@@ -53,7 +54,7 @@ def _run(bench: Bench) -> Body:
         ),
         versions={peer.name: ", ".join(peer.requirements) for peer in (FLOWER, DELTAS)},
         promised={
-            "resume_blocks": tuple(sections.blocks_again(kill, greeting) for kill in kills),
+            "resume_blocks": tuple(sections.whole_blocks(kill, greeting) for kill in kills),
             "manifest_release": (found["manifest"]["received"] / 1000,),
             "popularity_release": (found["popularity"]["received"] / 1000,),
             "aggregator_updates": (tvs / sums["cpu"]["aggregator"],),
@@ -77,7 +78,7 @@ def _releases(bench: Bench, bundle: Bundle) -> dict[str, Any]:
 
 
 def _wire(bench: Bench, bundle: Bundle, found: dict[str, Any]) -> tuple[Section, Section]:
-    streams = {
+    streams: dict[str, Any] = {
         form: bench.unit(f"sync/stream {form}", lambda form=form: crossing.stream(bundle, form))  # type: ignore[misc]
         for form in crossing.FORMS
     }
