@@ -167,8 +167,8 @@ def kills(
                 (Cell(half), Cell(half * KB / BLOCK_BYTES), COMPUTED)),
         ),
         caveats=(
-            ("Both are killed while what they asked for is on its way: a block of ours, up to two of "
-"request and response."),
+            ("Both are killed while what they asked for is on its way: a block of ours, up to "
+            "two of request and response."),
         ),
     )  # fmt: skip
 
