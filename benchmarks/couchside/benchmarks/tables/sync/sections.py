@@ -267,7 +267,7 @@ def sums_alone(
         text=f"CPU time of adding one Update of {values:,} values, and of taking its mask off; "
         "turns "
         "of ours and Flower's alternate, lowest and highest turn. Nobody checks, counts once or "
-        "keeps anything here; Reading an Update is in, and with ours its hash.",
+        "keeps anything here; reading an Update is in, and with ours its hash.",
         columns=(
             Column("CPU an Update", "ms", "less"),
             Column("Updates a second and core", "", "more"),
