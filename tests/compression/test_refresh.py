@@ -21,11 +21,13 @@ from couchside.compression import data
 from couchside.compression.cli import main, parser, refresh_parser
 from couchside.compression.errors import CompressionError, GateError, LineageError
 from couchside.compression.evaluate import PerUser, bundle_scores
+from couchside.compression.homes.cli import parser as homes_parser
 from couchside.compression.refresh import remake
 from couchside.compression.refresh.gate import MOST_LOSS, judge
 from couchside.compression.refresh.lineage import open_base
 from couchside.compression.refresh.popularity import Popularity, freshen
 from couchside.compression.refresh.remake import refresh
+from couchside.compression.study.cli import parser as study_parser
 from couchside.device.bundle import open_bundle
 from couchside.device.errors import LearningError
 from couchside.device.features import DAY
@@ -425,10 +427,10 @@ def test_every_flag_is_told():
     told = README.read_text(encoding="utf-8")
     flags = {
         flag
-        for command in (parser(), refresh_parser())
+        for command in (parser(), refresh_parser(), study_parser(), homes_parser())
         for action in command._actions
         for flag in action.option_strings
     }
     for flag in flags - {"-h", "--help"}:
         assert f"`{flag}" in told, flag
-    assert set(re.findall(r"(?<![\w-])--[a-z]+", told)) <= flags
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told)) <= flags

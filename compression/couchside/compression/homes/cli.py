@@ -56,7 +56,7 @@ class Plan:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; the exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         _run(options)
     except (CompressionError, CouchsideError, OSError) as error:
@@ -151,7 +151,8 @@ def _plan(options: argparse.Namespace) -> Plan:
     return Plan(options.homes, options.days, options.seed, first.timestamp())
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
     parser = argparse.ArgumentParser(
         prog=PROGRAM,
         description="Homes of real people's ratings, with what their TVs would see and the truth.",
