@@ -3,7 +3,8 @@
 SQLite in WAL mode with ``synchronous=FULL`` (with NORMAL a power cut loses acknowledged events)
 and ``secure_delete=ON`` (without it a deleted title stays readable in the file). Heartbeats
 (``progress``) gather in memory for ``buffer_s`` and go out together, which spares the flash: the
-bench measures how much, and the manual says what a longer wait would spare. Order is the sequence number, never the clock: a TV without a battery boots into 1970.
+bench measures how much, and the manual says what a longer wait would spare. Order is the sequence
+number, never the clock: a TV without a battery boots into 1970.
 """
 
 from __future__ import annotations
