@@ -9,7 +9,7 @@ import tomllib
 from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from couchside.compression.errors import RecipeError
 from couchside.device import strict
@@ -17,6 +17,8 @@ from couchside.device import strict
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+T = TypeVar("T")
+PACKAGE = "couchside.compression"
 Flavour = Literal["litert-float", "litert-int8", "onnx-float", "onnx-int8"]
 
 
@@ -135,9 +137,9 @@ _RANGES: dict[str, tuple[float, float]] = {
 """Inclusive bounds of every number in a recipe, by field name."""
 
 
-def builtin_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("couchside.compression") / "recipes"
+def builtin_recipes(package: str = PACKAGE) -> list[str]:
+    """Names of the recipes that come with a package, in its folder ``recipes``."""
+    folder = resources.files(package) / "recipes"
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())
 
 
@@ -147,15 +149,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     Raises:
         RecipeError: no such recipe, not TOML, an unknown or missing key, or a value out of range.
     """
-    text = _read(name_or_path)
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"recipe {name_or_path}: not TOML: {error}") from error
-    try:
-        recipe = strict.from_json(Recipe, values)
-    except strict.StrictError as error:
-        raise RecipeError(f"recipe {name_or_path}: {error}") from error
+    recipe = parse_recipe(Recipe, name_or_path)
     check_ranges(recipe, _RANGES, name_or_path)
     _check_whole(recipe, name_or_path)
     return recipe
@@ -177,16 +171,33 @@ def read_recipe_json(path: Path) -> Recipe:
         raise RecipeError(f"{path}: {error}; run couchside-compress again") from error
 
 
-def _read(name_or_path: str) -> str:
-    if name_or_path in builtin_recipes():
-        folder = resources.files("couchside.compression") / "recipes"
+def parse_recipe(kind: type[T], name_or_path: str, package: str = PACKAGE) -> T:
+    """A recipe as it is written, a dataclass ``kind``; nobody has looked at its numbers yet.
+
+    Raises:
+        RecipeError: no such recipe, not TOML, or an unknown, missing or mistyped key.
+    """
+    try:
+        values = tomllib.loads(_read(name_or_path, package))
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"recipe {name_or_path}: not TOML: {error}") from error
+    try:
+        return strict.from_json(kind, values)
+    except strict.StrictError as error:
+        raise RecipeError(f"recipe {name_or_path}: {error}") from error
+
+
+def _read(name_or_path: str, package: str) -> str:
+    known = builtin_recipes(package)
+    if name_or_path in known:
+        folder = resources.files(package) / "recipes"
         return (folder / f"{name_or_path}.toml").read_text(encoding="utf-8")
     try:
         return Path(name_or_path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(builtin_recipes())
         raise RecipeError(
-            f"no recipe {name_or_path!r}: built in are {known}; or give the path of a TOML file"
+            f"no recipe {name_or_path!r}: built in are {', '.join(known)}; or give the path of a "
+            "TOML file"
         ) from error
 
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from couchside.device.bundle import Bundle
     from couchside.device.runtime.graph import Graph
 
-COMMONEST = "onnxruntime"
 TORCH_STEP = "torch, eager"
 TFLITE = Peer("tflite", ("tflite-runtime==2.14.0", "numpy==1.26.4"))
 STEPPERS: tuple[tuple[str, str, Peer], ...] = (

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 from typing import Literal
 
+from couchside.compression import recipe as recipes
 from couchside.compression.errors import RecipeError
-from couchside.compression.recipe import check_ranges
-from couchside.device import strict
+
+PACKAGE = "couchside.compression.study"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +68,8 @@ _RANGES: dict[str, tuple[float, float]] = {
 
 
 def builtin_recipes() -> list[str]:
-    """Names of the recipes that come with the package."""
-    folder = resources.files("couchside.compression.study") / "recipes"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir())
+    """Names of the recipes that come with the studies."""
+    return recipes.builtin_recipes(PACKAGE)
 
 
 def load_recipe(name_or_path: str) -> StudyRecipe:
@@ -81,24 +78,8 @@ def load_recipe(name_or_path: str) -> StudyRecipe:
     Raises:
         RecipeError: no such recipe, not TOML, an unknown or missing key, or a value out of range.
     """
-    try:
-        recipe = strict.from_json(StudyRecipe, tomllib.loads(_read(name_or_path)))
-    except (tomllib.TOMLDecodeError, strict.StrictError) as error:
-        raise RecipeError(f"recipe {name_or_path}: {error}") from error
-    check_ranges(recipe, _RANGES, name_or_path)
+    recipe = recipes.parse_recipe(StudyRecipe, name_or_path, PACKAGE)
+    recipes.check_ranges(recipe, _RANGES, name_or_path)
     if recipe.d % recipe.heads:
         raise RecipeError(f"recipe {name_or_path}: d must be a multiple of heads")
     return recipe
-
-
-def _read(name_or_path: str) -> str:
-    if name_or_path in builtin_recipes():
-        folder = resources.files("couchside.compression.study") / "recipes"
-        return (folder / f"{name_or_path}.toml").read_text(encoding="utf-8")
-    try:
-        return Path(name_or_path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        known = ", ".join(builtin_recipes())
-        raise RecipeError(
-            f"no recipe {name_or_path!r}: built in are {known}; or give the path of a TOML file"
-        ) from error

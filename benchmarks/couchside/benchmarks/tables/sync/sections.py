@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 KB, DAY_S, KEEPALIVE_S, PING_BYTES = 1000, 86_400, 60, 2
 FAR = "100 ms"
 MEASURED, COMPUTED = Cell(text="measured"), Cell(text="computed")
+WIRE = (
+    Column("received", "kB", "less"),
+    Column("sent", "kB", "less"),
+    Column("asked", "", "less"),
+    Column("how"),
+)
+"""Of ways to a TV."""
 
 
 def first_bundle(
@@ -52,12 +59,7 @@ def first_bundle(
         text=f"Bundles of `{bundle.manifest.recipe}`; the other ways carry {bundle.flavour}. Bytes "
         "above TCP on the TV's link, greeting and signed metadata included for ours. asked: blocks "
         "or requests, each a round trip.",
-        columns=(
-            Column("received", "kB", "less"),
-            Column("sent", "kB", "less"),
-            Column("asked", "", "less"),
-            Column("how"),
-        ),
+        columns=WIRE,
         rows=tuple(rows),
         caveats=(
             (
@@ -116,12 +118,7 @@ def next_release(
         text=f"{bundle.flavour}, each from a new connection, as after standby; a difference "
         "carries "
         "its body alone.",
-        columns=(
-            Column("received", "kB", "less"),
-            Column("sent", "kB", "less"),
-            Column("asked", "", "less"),
-            Column("how"),
-        ),
+        columns=WIRE,
         rows=tuple(rows),
         caveats=(
             (
